@@ -23,7 +23,8 @@ pub enum OpenMode {
 
 /// File and directory operations. Calls block; a journal makes them on threads of its own.
 pub trait Disk: Debug + Send + Sync {
-    /// Creates `path` and its missing ancestors. Returns after each new name was synced into its parent.
+    /// Creates `path` and its missing ancestors. Returns after each new name was synced into its parent, and so was the
+    /// newest that was there: a process that was killed may have left it unsynced.
     ///
     /// # Errors
     /// As the operating system reports them.
@@ -112,20 +113,22 @@ impl Disk for SystemDisk {
         let mut missing = Vec::new();
         let mut ancestor = Some(path);
         while let Some(directory) = ancestor.filter(|directory| !directory.as_os_str().is_empty()) {
+            missing.push(directory);
             if directory.is_dir() {
                 break;
             }
-            missing.push(directory);
             ancestor = directory.parent();
         }
         for directory in missing.into_iter().rev() {
             match fs::create_dir(directory) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                Err(error) if !directory.is_dir() => return Err(error),
                 _ => {}
             }
-            match directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            match directory.parent() {
+                // A root has no parent to be synced into.
+                None => {}
+                Some(parent) if parent.as_os_str().is_empty() => self.sync_dir(Path::new("."))?,
                 Some(parent) => self.sync_dir(parent)?,
-                None => self.sync_dir(Path::new("."))?,
             }
         }
         Ok(())

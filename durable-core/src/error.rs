@@ -169,10 +169,24 @@ impl From<object_store::Error> for Error {
                 ErrorKind::InvalidInput
             }
             Store::PermissionDenied { .. } | Store::Unauthenticated { .. } => ErrorKind::InvalidInput,
+            _ if is_full(&error) => ErrorKind::LimitExceeded,
             _ => ErrorKind::Unavailable,
         };
         Self::new(kind, "the object store refused").with_source(error)
     }
+}
+
+/// Whether the disk behind the store is full.
+fn is_full(error: &object_store::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        if matches!(kind, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 impl From<io::Error> for Error {
@@ -184,6 +198,13 @@ impl From<io::Error> for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_disk_behind_a_store_is_a_limit() {
+        let full = io::Error::new(io::ErrorKind::StorageFull, "no space left on device");
+        let error = object_store::Error::Generic { store: "a disk", source: full.into() };
+        assert_eq!(Error::from(error).kind(), ErrorKind::LimitExceeded);
+    }
 
     #[test]
     fn debug_shows_the_causes() {

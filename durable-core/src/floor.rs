@@ -8,8 +8,7 @@ use bytes::Bytes;
 use object_store::ObjectStore;
 use object_store::path::Path;
 
-use crate::create;
-use crate::{Clock, Result};
+use crate::{Clock, Result, create, retrying};
 
 /// A floor under one prefix of a store.
 #[derive(Clone, Debug)]
@@ -31,7 +30,7 @@ impl Floor {
     /// # Errors
     /// As the store reports them.
     pub async fn read(&self) -> Result<u64> {
-        let numbers = create::numbers(self.store.as_ref(), self.clock.as_ref(), &self.prefix).await?;
+        let numbers = retrying::numbers(self.store.as_ref(), self.clock.as_ref(), &self.prefix).await?;
         Ok(numbers.last().copied().unwrap_or(0))
     }
 
@@ -40,14 +39,14 @@ impl Floor {
     /// # Errors
     /// As the store reports them.
     pub async fn raise(&self, to: u64) -> Result<()> {
-        let numbers = create::numbers(self.store.as_ref(), self.clock.as_ref(), &self.prefix).await?;
+        let numbers = retrying::numbers(self.store.as_ref(), self.clock.as_ref(), &self.prefix).await?;
         if numbers.last().is_some_and(|newest| *newest >= to) {
             return Ok(());
         }
         // That another raised it to the same is as good, so the answer does not matter.
         create::create(self.store.as_ref(), self.clock.as_ref(), &self.name(to), Bytes::new()).await?;
         for lower in numbers {
-            create::delete(self.store.as_ref(), self.clock.as_ref(), &self.name(lower)).await?;
+            retrying::delete(self.store.as_ref(), self.clock.as_ref(), &self.name(lower)).await?;
         }
         Ok(())
     }

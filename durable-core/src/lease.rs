@@ -13,8 +13,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 
-use crate::create;
-use crate::{Clock, Error, ErrorKind, Result, VersionedCommit};
+use crate::{Clock, Error, ErrorKind, Result, VersionedCommit, retrying};
 
 /// The longest name of an owner, in bytes.
 pub const OWNER_BYTES_MAX: usize = 256;
@@ -166,7 +165,7 @@ impl Lease {
     /// Whether the owner's sign changed within the duration, as far as we watched.
     async fn lives(&mut self, owner: &str) -> Result<bool> {
         let path = self.heartbeats.clone().join(owner);
-        let sign = create::read(self.heartbeat.store.as_ref(), self.heartbeat.clock.as_ref(), &path).await?;
+        let sign = retrying::read(self.heartbeat.store.as_ref(), self.heartbeat.clock.as_ref(), &path).await?;
         let now = self.heartbeat.clock.monotonic();
         match &self.seen {
             Some(seen) if seen.owner == owner && seen.sign == sign => Ok(now.saturating_sub(seen.at) < self.duration),

@@ -61,15 +61,16 @@ mod error;
 mod floor;
 pub mod journal;
 mod lease;
+pub mod retrying;
 mod versioned_commit;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use create::STORE_ATTEMPTS_MAX;
 pub use disk::{Disk, SystemDisk};
 pub use durable_local::DurableLocal;
 pub use error::{Error, ErrorKind, Result};
 pub use floor::Floor;
 pub use lease::{Heartbeat, Held, Lease, OWNER_BYTES_MAX};
+pub use retrying::STORE_ATTEMPTS_MAX;
 pub use versioned_commit::{VERSION_BYTES_MAX, Version, VersionedCommit};
 
 pub use bytes;

@@ -15,7 +15,7 @@ use rand::Rng;
 
 use crate::create::{self, Created};
 use crate::floor::Floor;
-use crate::{Clock, Error, ErrorKind, Result, SystemClock, envelope};
+use crate::{Clock, Error, ErrorKind, Result, SystemClock, envelope, retrying};
 
 const MAGIC: [u8; 8] = *b"VCOMIT01";
 const WRITER_BYTES: usize = 24;
@@ -80,7 +80,7 @@ impl VersionedCommit {
     /// # Errors
     /// `Corrupt` if the version is damaged; `Unavailable` as the store reports it.
     pub async fn latest(&self) -> Result<Option<Version>> {
-        let listed = create::numbers(self.store.as_ref(), self.clock.as_ref(), &self.versions()).await?;
+        let listed = retrying::numbers(self.store.as_ref(), self.clock.as_ref(), &self.versions()).await?;
         let mut newest = None;
         let mut number = listed.last().copied().unwrap_or(0);
         if number > 0 {
@@ -100,7 +100,7 @@ impl VersionedCommit {
     /// `Corrupt` if the version is damaged; `Unavailable` as the store reports it.
     pub async fn read(&self, number: u64) -> Result<Option<Version>> {
         let path = self.name(number);
-        let Some(bytes) = create::read(self.store.as_ref(), self.clock.as_ref(), &path).await? else {
+        let Some(bytes) = retrying::read(self.store.as_ref(), self.clock.as_ref(), &path).await? else {
             return Ok(None);
         };
         let body = envelope::open(MAGIC, &bytes, path.as_ref())?;
@@ -135,7 +135,7 @@ impl VersionedCommit {
         match create::create(self.store.as_ref(), self.clock.as_ref(), &self.name(number), sealed).await? {
             // Below the floor the name had been used and freed: this version is void, and goes again.
             Created::Mine if self.floor.read().await? > number => {
-                create::delete(self.store.as_ref(), self.clock.as_ref(), &self.name(number)).await?;
+                retrying::delete(self.store.as_ref(), self.clock.as_ref(), &self.name(number)).await?;
                 Err(self.conflict(expected))
             }
             Created::Mine => Ok(number),
@@ -148,22 +148,23 @@ impl VersionedCommit {
     /// # Errors
     /// As the store reports them.
     pub async fn trim(&self, before: u64) -> Result<()> {
-        let numbers = create::numbers(self.store.as_ref(), self.clock.as_ref(), &self.versions()).await?;
+        let numbers = retrying::numbers(self.store.as_ref(), self.clock.as_ref(), &self.versions()).await?;
         let Some(newest) = numbers.last().copied() else { return Ok(()) };
         let floor = before.min(newest);
         self.floor.raise(floor).await?;
         for number in numbers.into_iter().take_while(|number| *number < floor) {
-            create::delete(self.store.as_ref(), self.clock.as_ref(), &self.name(number)).await?;
+            retrying::delete(self.store.as_ref(), self.clock.as_ref(), &self.name(number)).await?;
         }
         Ok(())
     }
 
     async fn exists(&self, number: u64) -> Result<bool> {
-        Ok(create::read(self.store.as_ref(), self.clock.as_ref(), &self.name(number)).await?.is_some())
+        Ok(retrying::read(self.store.as_ref(), self.clock.as_ref(), &self.name(number)).await?.is_some())
     }
 
     fn conflict(&self, expected: u64) -> Error {
-        let message = format!("{}: version {expected} is not the newest any more; read it and decide anew", self.prefix);
+        let message =
+            format!("{}: version {expected} is not the newest any more; read it and decide anew", self.prefix);
         Error::new(ErrorKind::Conflict, message)
     }
 

@@ -95,6 +95,15 @@ pub(crate) struct PartsFiles {
 }
 
 impl PartsFiles {
+    /// The files that `manifest` names, each as large as the parts that live in it.
+    pub(crate) fn of(manifest: &Manifest) -> Self {
+        let mut files = Self::default();
+        for place in manifest.parts.values() {
+            *files.bytes.entry(place.file.clone()).or_default() += place.bytes;
+        }
+        files
+    }
+
     pub(crate) fn insert(&mut self, file: String, bytes: u64) {
         self.bytes.insert(file, bytes);
     }

@@ -69,11 +69,17 @@ impl Claim {
             Some(found) if found == *claimed => Ok(()),
             Some(found) => Err(Error::new(
                 ErrorKind::Conflict,
-                format!("the data belongs to journal {claimed}, last opened in {there}; {} holds journal {found}; {remedy}", dir.display()),
+                format!(
+                    "the data belongs to journal {claimed}, last opened in {there}; {} holds journal {found}; {remedy}",
+                    dir.display()
+                ),
             )),
             None => Err(Error::new(
                 ErrorKind::NotFound,
-                format!("the data belongs to journal {claimed}, last opened in {there}; {} holds no journal; {remedy}", dir.display()),
+                format!(
+                    "the data belongs to journal {claimed}, last opened in {there}; {} holds no journal; {remedy}",
+                    dir.display()
+                ),
             )),
         }
     }

@@ -110,14 +110,14 @@ impl Drop for Guard {
 }
 
 /// Writes until the journal ends; answers how that went.
-pub(crate) fn write(queue: Arc<Queue>, mut writer: Writer, mut hook: Hook) -> Result<()> {
+pub(crate) fn write(queue: &Arc<Queue>, mut writer: Writer, mut hook: Hook) -> Result<()> {
     let mut guard = Guard { queue: queue.clone(), armed: true };
     let mut batch = VecDeque::new();
     let ended = loop {
-        let (ending, barriers) = gather(&queue, &mut batch);
+        let (ending, barriers) = gather(queue, &mut batch);
         let prove = barriers.iter().any(|barrier| barrier.prove);
         if (!batch.is_empty() || prove)
-            && let Err(error) = commit(&queue, &mut writer, &mut hook, &mut batch)
+            && let Err(error) = commit(queue, &mut writer, &mut hook, &mut batch)
         {
             queue.lock().barriers.extend(barriers);
             queue.poison(error.duplicate());
@@ -136,6 +136,7 @@ pub(crate) fn write(queue: Arc<Queue>, mut writer: Writer, mut hook: Hook) -> Re
             ending != Ending::Open && state.pending.is_empty() && state.barriers.is_empty()
         };
         if done {
+            await_allocator(queue);
             break if ending == Ending::Seal { writer.seal() } else { Ok(()) };
         }
     };
@@ -147,11 +148,16 @@ pub(crate) fn write(queue: Arc<Queue>, mut writer: Writer, mut hook: Hook) -> Re
     ended
 }
 
+/// Waits until the allocator has ended what it was at: nothing may follow a seal.
+fn await_allocator(queue: &Queue) {
+    let mut state = queue.lock();
+    while state.allocating {
+        state = queue.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+    }
+}
+
 /// Waits for something to do and adds it to `batch`.
-fn gather(
-    queue: &Queue,
-    batch: &mut VecDeque<Submitted>,
-) -> (Ending, Vec<Barrier>) {
+fn gather(queue: &Queue, batch: &mut VecDeque<Submitted>) -> (Ending, Vec<Barrier>) {
     let mut state = queue.lock();
     while batch.is_empty() && state.pending.is_empty() && state.barriers.is_empty() && state.ending == Ending::Open {
         state = queue.work.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -168,6 +174,8 @@ fn commit(queue: &Queue, writer: &mut Writer, hook: &mut Hook, batch: &mut VecDe
     let mark = Position(end.0 + MARK_STRIDE);
     let group = Group::new(writer.next_group(), writer.epoch(), first, mark, frames);
     if let Err(error) = writer.commit(&group) {
+        // First of all, so that whoever hears of the failure finds the journal poisoned.
+        queue.poison(error.duplicate());
         for ack in acks.into_iter().flatten() {
             let _ = ack.send(Err(error.duplicate()));
         }
@@ -243,10 +251,13 @@ pub(crate) fn allocate(queue: &Queue, allocator: &DirAllocator) {
             if state.ending != Ending::Open || state.poison.is_some() {
                 return;
             }
+            state.allocating = true;
         }
         let allocated = allocator.allocate();
         {
             let mut state = queue.lock();
+            state.allocating = false;
+            queue.work.notify_one();
             state.wants_segment = false;
             if allocated.is_ok() {
                 state.allocated(Room::Bytes(allocator.room()));

@@ -166,8 +166,9 @@ impl Journal {
     /// Makes the state of everything below `at` durable, then lets the journal below it go.
     ///
     /// The state is a set of named parts; `changes` names those that are new, different or (`None`) gone, all others
-    /// stay as the checkpoint before had them. One checkpoint is written at a time; others wait. A journal in memory
-    /// keeps nothing and answers at once. Dropping the future may leave the checkpoint made or not.
+    /// stay as the checkpoint before had them. After an error the changes may be in force or not: name them again with
+    /// the next. One checkpoint is written at a time; others wait. A journal in memory keeps nothing and answers at
+    /// once. Dropping the future may leave the checkpoint made or not.
     ///
     /// # Errors
     /// `InvalidInput` if `at` is below the checkpoint before or above what is durable; `LimitExceeded` if the disk is

@@ -17,15 +17,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use object_store::path::Path;
 use object_store::ObjectStore;
+use object_store::path::Path;
 
 use super::checkpoint::{self, Checkpoint, Manifest, PartChange, PartsFiles};
 use super::frame::{Frame, Position};
 use super::group::{self, Encoded, Group, Header, JournalId};
 use crate::create::{self, Created};
 use crate::floor::Floor;
-use crate::{Clock, Error, ErrorKind, Result, VersionedCommit};
+use crate::{Clock, Error, ErrorKind, Result, VersionedCommit, retrying};
 
 /// The most bytes that one frame of an object journal may have.
 pub(crate) const OBJECT_FRAME_BYTES_MAX: u64 = 16 << 20;
@@ -62,7 +62,7 @@ impl Shared {
     }
 
     async fn read(&self, path: &Path) -> Result<Bytes> {
-        let found = create::read(self.store.as_ref(), self.clock.as_ref(), path).await?;
+        let found = retrying::read(self.store.as_ref(), self.clock.as_ref(), path).await?;
         found.ok_or_else(|| corrupt(path, "the object is missing"))
     }
 
@@ -111,8 +111,7 @@ impl ObjectRecovery {
                 Err(error) => return Err(error),
             }
         };
-        let shared =
-            Shared { store, prefix, clock, writer, epoch, floor, log: Mutex::new(Log::default()) };
+        let shared = Shared { store, prefix, clock, writer, epoch, floor, log: Mutex::new(Log::default()) };
         let fence = fence(&shared).await?;
         // Only now: a checkpoint that an older writer made before the fence is one that this open must know of.
         let (manifest, checkpoint) = newest_checkpoint(&shared).await?;
@@ -165,18 +164,15 @@ impl ObjectRecovery {
             log.last = self.fence;
             log.mark = self.next;
         }
-        let mut files = PartsFiles::default();
-        for file in self.manifest.files() {
-            let bytes = self.manifest.parts.values().filter(|place| place.file == file).map(|place| place.bytes).sum();
-            files.insert(file.into(), bytes);
-        }
         let writer = ObjectWriter {
             shared: self.shared.clone(),
             encoded: Encoded::default(),
             group: self.fence + 1,
             next: self.next,
         };
-        Ok((writer, ObjectCheckpoints { shared: self.shared, manifest: self.manifest, files }))
+        let files = PartsFiles::of(&self.manifest);
+        let attempt = self.manifest.number;
+        Ok((writer, ObjectCheckpoints { shared: self.shared, manifest: self.manifest, attempt, files }))
     }
 }
 
@@ -214,7 +210,7 @@ async fn fence(shared: &Shared) -> Result<u64> {
 async fn first_free(shared: &Shared) -> Result<u64> {
     let floor = shared.floor.read().await?;
     let log = shared.prefix.clone().join("log");
-    let numbers = create::numbers(shared.store.as_ref(), shared.clock.as_ref(), &log).await?;
+    let numbers = retrying::numbers(shared.store.as_ref(), shared.clock.as_ref(), &log).await?;
     Ok(numbers.last().copied().unwrap_or(0).max(floor.saturating_sub(1)) + 1)
 }
 
@@ -225,7 +221,7 @@ fn fenced(own: u64, newer: u64) -> Error {
 
 async fn newest_checkpoint(shared: &Shared) -> Result<(Option<Manifest>, Option<Checkpoint>)> {
     let checkpoints = shared.prefix.clone().join("checkpoint");
-    let names = create::names(shared.store.as_ref(), shared.clock.as_ref(), &checkpoints).await?;
+    let names = retrying::names(shared.store.as_ref(), shared.clock.as_ref(), &checkpoints).await?;
     // By name: epoch first, so that what a sleeper of an older epoch still wrote does not count beside a newer one.
     let newest = match names.into_iter().max() {
         Some(path) => Some(Manifest::parse(&shared.read(&path).await?, path.as_ref())?),
@@ -294,6 +290,8 @@ impl ObjectWriter {
 pub(crate) struct ObjectCheckpoints {
     shared: Arc<Shared>,
     manifest: Manifest,
+    /// The number of the last attempt, whether it succeeded or not.
+    attempt: u64,
     files: PartsFiles,
 }
 
@@ -312,7 +310,9 @@ impl ObjectCheckpoints {
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }
         let shared = self.shared.clone();
-        let mut next = Manifest { number: self.manifest.number + 1, at, ..self.manifest.clone() };
+        // An attempt that failed may have been applied, so its number is never taken again.
+        self.attempt += 1;
+        let mut next = Manifest { number: self.attempt, at, ..self.manifest.clone() };
         let own_name = |number: u64| format!("{:020}-{number:020}", shared.epoch);
         let mut written = BTreeMap::new();
         if self.files.wants_rewrite(&self.manifest, &changes) {
@@ -340,7 +340,7 @@ impl ObjectCheckpoints {
         self.create("checkpoint", &own_name(next.number), next.to_bytes()?).await?;
         let newest = own_name(next.number);
         let checkpoints = shared.prefix.clone().join("checkpoint");
-        let older = create::names(shared.store.as_ref(), shared.clock.as_ref(), &checkpoints).await?;
+        let older = retrying::names(shared.store.as_ref(), shared.clock.as_ref(), &checkpoints).await?;
         paths.extend(older.into_iter().filter(|path| path.filename().is_some_and(|name| name < newest.as_str())));
         self.manifest = next;
         for file in self.files.take_dead(&self.manifest) {
@@ -362,13 +362,16 @@ impl ObjectCheckpoints {
         let mut freed = Vec::new();
         let mut kept = VecDeque::new();
         next.oldest = log.last + 1;
+        let mut epoch_before = None;
         while let Some(object) = log.objects.pop_front() {
             let newest_of_epoch = log.objects.front().is_none_or(|following| following.epoch != object.epoch);
+            // The name that an older writer would create next: free, it would let that writer believe itself current.
+            let fence = epoch_before.replace(object.epoch) != Some(object.epoch);
             if object.end > at || log.objects.is_empty() {
                 next.oldest = next.oldest.min(object.number);
                 kept.push_back(object);
                 kept.append(&mut log.objects);
-            } else if newest_of_epoch {
+            } else if newest_of_epoch || fence {
                 kept.push_back(object);
             } else {
                 freed.push(self.shared.object(object.number));
@@ -386,9 +389,8 @@ impl ObjectCheckpoints {
     pub(crate) async fn delete(&self, freed: Freed) -> Result<()> {
         self.shared.floor.raise(freed.floor).await?;
         for path in freed.paths {
-            create::delete(self.shared.store.as_ref(), self.shared.clock.as_ref(), &path).await?;
+            retrying::delete(self.shared.store.as_ref(), self.shared.clock.as_ref(), &path).await?;
         }
         Ok(())
     }
 }
-

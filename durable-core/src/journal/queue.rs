@@ -50,6 +50,8 @@ pub(crate) struct State {
     /// Who waits until everything that was submitted is durable.
     pub(crate) barriers: Vec<Barrier>,
     pub(crate) wants_segment: bool,
+    /// Whether the allocator is at work; once the journal is ending it does not begin again.
+    pub(crate) allocating: bool,
 }
 
 /// One who waits until everything submitted before is durable.
@@ -105,6 +107,7 @@ impl Queue {
             poison: None,
             barriers: Vec::new(),
             wants_segment: false,
+            allocating: false,
         };
         let blocks = usize::try_from(QUEUE_BYTES_MAX / group::BLOCK_BYTES).unwrap_or(usize::MAX);
         Self {

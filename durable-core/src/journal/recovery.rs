@@ -145,7 +145,7 @@ fn run(
     let (end, ended) = watch::channel(None);
     let writing = queue.clone();
     thread("journal-write", move || {
-        let result = driver::write(writing, writer, hook);
+        let result = driver::write(&writing, writer, hook);
         if let Some(allocating) = allocating {
             // Its panic would be a bug of ours that the writer met as a missing segment.
             let _ = allocating.join();

@@ -21,10 +21,11 @@ use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::{Error, ErrorKind, Result};
 
 pub(crate) const SEGMENT_HEADER_BYTES: u64 = BLOCK_BYTES;
+const HEADER_BYTES: usize = 512;
 const MAGIC: [u8; 8] = *b"JSEGMT01";
 const SUFFIX: &str = ".segment";
 pub(crate) const ALLOCATING_SUFFIX: &str = ".allocating";
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 /// How much of a segment is read at a time.
 const WINDOW_BYTES: usize = 1 << 20;
 
@@ -38,8 +39,8 @@ pub(crate) fn number_in(name: &str) -> Option<u64> {
     name.strip_suffix(SUFFIX).filter(|digits| digits.len() == 20)?.parse().ok()
 }
 
-fn header(journal: JournalId, number: u64) -> [u8; BLOCK_BYTES as usize] {
-    let mut block = [0; BLOCK_BYTES as usize];
+fn header(journal: JournalId, number: u64) -> [u8; HEADER_BYTES] {
+    let mut block = [0; HEADER_BYTES];
     block[..8].copy_from_slice(&MAGIC);
     block[16..32].copy_from_slice(&journal.to_le_bytes());
     block[32..40].copy_from_slice(&number.to_le_bytes());
@@ -120,8 +121,7 @@ impl SegmentReader {
         let failed = |error| Error::io(format!("reading {}", path.display()), error);
         let file = disk.open(&path, OpenMode::Read).map_err(failed)?;
         let size = file.size().map_err(failed)?;
-        let mut reader =
-            Self { file, number, size, offset: SEGMENT_HEADER_BYTES, window: Vec::new(), window_start: 0 };
+        let mut reader = Self { file, number, size, offset: SEGMENT_HEADER_BYTES, window: Vec::new(), window_start: 0 };
         let expected = header(journal, number);
         if reader.bytes(0, expected.len()).map_err(failed)? != expected {
             let message = format!(

@@ -1,0 +1,109 @@
+//! Checkpoints of a local journal, and trimming behind them.
+//!
+//! Invariant: a segment is deleted only after a durable manifest covers every frame in it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Shared;
+use super::files::{read_file, remove, write_file};
+use crate::journal::checkpoint::{self, Manifest, PartChange, PartsFiles};
+use crate::journal::frame::Position;
+use crate::journal::segment;
+use crate::{Error, ErrorKind, Result};
+
+pub(super) const CHECKPOINT_PREFIX: &str = "checkpoint-";
+pub(super) const PARTS_PREFIX: &str = "parts-";
+
+/// Writes checkpoints, and deletes the segments that they cover.
+#[derive(Debug)]
+pub struct DirCheckpoints {
+    shared: Arc<Shared>,
+    manifest: Manifest,
+    /// The number of the last attempt, whether it succeeded or not.
+    attempt: u64,
+    files: PartsFiles,
+}
+
+impl DirCheckpoints {
+    /// Goes on from the newest checkpoint.
+    pub(super) fn new(shared: Arc<Shared>, manifest: Manifest) -> Self {
+        Self { shared, attempt: manifest.number, files: PartsFiles::of(&manifest), manifest }
+    }
+
+    /// Makes the state of everything below `at` durable, then deletes the segments that hold nothing else.
+    ///
+    /// # Errors
+    /// `InvalidInput` if `at` is below the checkpoint before; `LimitExceeded` if the disk is full: the checkpoint
+    /// before stays in force; `Unavailable` as the disk reports it.
+    pub fn checkpoint(&mut self, at: Position, changes: Vec<PartChange>) -> Result<()> {
+        if at < self.manifest.at {
+            let message = format!("a checkpoint at {at} is below the one at {}", self.manifest.at);
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
+        let (disk, dir) = (self.shared.disk.clone(), self.shared.dir.clone());
+        // An attempt that failed may be found by a recovery all the same, so its number is never taken again.
+        self.attempt += 1;
+        let mut next = Manifest { number: self.attempt, at, ..self.manifest.clone() };
+        let mut written = BTreeMap::new();
+        if self.files.wants_rewrite(&self.manifest, &changes) {
+            for file in self.manifest.files() {
+                checkpoint::read_parts(&self.manifest, file, &read_file(disk.as_ref(), &dir, file)?, &mut written)?;
+            }
+        }
+        for (name, body) in changes {
+            next.parts.remove(&name);
+            match body {
+                Some(body) => written.insert(name, body),
+                None => written.remove(&name),
+            };
+        }
+        if !written.is_empty() {
+            let file = format!("{PARTS_PREFIX}{:020}", next.number);
+            let (sealed, places) = checkpoint::lay_out(&file, &written)?;
+            write_file(disk.as_ref(), &dir, &file, &sealed)?;
+            next.parts.extend(places);
+            self.files.insert(file, sealed.len() as u64);
+        }
+        let freed = self.free_below(at, &mut next);
+        let name = checkpoint_name(next.number);
+        write_file(disk.as_ref(), &dir, &name, &next.to_bytes()?)?;
+        let old = std::mem::replace(&mut self.manifest, next);
+        self.delete(&old, freed)
+    }
+
+    /// Which segments hold nothing at or above `at`; the one being written always stays.
+    fn free_below(&self, at: Position, next: &mut Manifest) -> Vec<u64> {
+        let segments = self.shared.segments();
+        let last = segments.written.len().saturating_sub(1);
+        let covered = segments.written.iter().take(last).take_while(|extent| extent.end <= at);
+        let freed: Vec<u64> = covered.map(|extent| extent.number).collect();
+        let oldest = segments.written.get(freed.len());
+        let unwritten = segments.spare.front().map_or(segments.next, |(number, _)| *number);
+        next.oldest_exists = oldest.is_some();
+        next.oldest = oldest.map_or(unwritten, |extent| extent.number);
+        next.oldest_group = oldest.map_or(segments.last_group + 1, |extent| extent.first_group);
+        next.mark = segments.mark;
+        next.group = segments.last_group;
+        freed
+    }
+
+    fn delete(&mut self, old: &Manifest, freed: Vec<u64>) -> Result<()> {
+        let (disk, dir) = (self.shared.disk.as_ref(), &self.shared.dir);
+        if old.number > 0 {
+            remove(disk, dir, &checkpoint_name(old.number))?;
+        }
+        for file in self.files.take_dead(&self.manifest) {
+            remove(disk, dir, &file)?;
+        }
+        for number in freed {
+            remove(disk, dir, &segment::name(number))?;
+            self.shared.segments().written.retain(|extent| extent.number != number);
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn checkpoint_name(number: u64) -> String {
+    format!("{CHECKPOINT_PREFIX}{number:020}")
+}
