@@ -1,0 +1,111 @@
+//! The two tasks behind a broker: one runs errands and lets time pass, one writes checkpoints.
+//!
+//! Invariant: both end when the last handle is dropped or the broker is closed; neither is waited for by a drop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::{Either, pending, select};
+use tokio::sync::watch;
+
+use super::core::Core;
+use crate::ErrorKind;
+use crate::engine::{Command, Verdict, Which};
+use crate::error::Result;
+use crate::journal::{Image, Parts};
+
+/// How many dropped deliveries one command takes back.
+const ERRANDS_MAX: usize = 256;
+/// How long to wait after a disk that was full, or a store that did not answer.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+
+/// Runs errands and ticks until the broker ends.
+pub(crate) async fn keep(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
+    while !*stop.borrow() {
+        let rung = core.bell.notified();
+        let wait = match run_errands(&core).await {
+            Ok(()) => core.until_deadline(),
+            Err(error) if error.kind() == ErrorKind::LimitExceeded => Some(RETRY_AFTER),
+            Err(_) => return,
+        };
+        let timer = match wait {
+            Some(wait) => core.clock.sleep(wait),
+            None => Box::pin(pending()),
+        };
+        let (rung, stopped) = (std::pin::pin!(rung), std::pin::pin!(stop.changed()));
+        if let Either::Left((Err(_), _)) = select(stopped, select(rung, timer)).await {
+            return;
+        }
+    }
+}
+
+/// Does what was left to do, then what time asks for.
+pub(crate) async fn run_errands(core: &Core) -> Result<()> {
+    let mut errands = core.take_errands();
+    while let Some((_, verdict)) = errands.settle.first().copied() {
+        // Where many dead letters may go would exceed a frame.
+        let most = if verdict == Verdict::Reject { 1 } else { ERRANDS_MAX };
+        let count = errands.settle.iter().take(most).take_while(|(_, other)| *other == verdict).count();
+        let tags = errands.settle.iter().take(count).map(|(tag, _)| *tag).collect();
+        let which = Which::AnyOf(tags);
+        if let Err(error) = core.run(Command::Settle { which, verdict }).await {
+            core.leave(|left| left.take_over(errands));
+            return Err(error);
+        }
+        errands.settle.drain(..count);
+    }
+    while let Some((consumer, last_seen)) = errands.cancel.last().copied() {
+        if let Err(error) = core.run(Command::Cancel { consumer, last_seen }).await {
+            core.leave(|left| left.take_over(errands));
+            return Err(error);
+        }
+        core.lock().forget_mailbox(consumer);
+        errands.cancel.pop();
+    }
+    while core.until_deadline() == Some(Duration::ZERO) {
+        core.run(Command::Tick).await?;
+    }
+    Ok(())
+}
+
+/// Writes a checkpoint whenever enough has been journaled, until the broker ends.
+pub(crate) async fn checkpoint(core: Arc<Core>, mut parts: Parts, mut stop: watch::Receiver<bool>) {
+    loop {
+        {
+            let due = std::pin::pin!(core.checkpoint_due.notified());
+            let stopped = std::pin::pin!(stop.wait_for(|stopped| *stopped));
+            if let Either::Right(_) = select(due, stopped).await {
+                return;
+            }
+        }
+        if let Err(error) = write_checkpoint(&core, &mut parts).await {
+            tracing::warn!(?error, "a checkpoint failed: the journal grows until one succeeds");
+            let stopped = std::pin::pin!(stop.wait_for(|stopped| *stopped));
+            if let Either::Right(_) = select(core.clock.sleep(RETRY_AFTER), stopped).await {
+                return;
+            }
+        }
+    }
+}
+
+/// Makes the state durable as of now, and lets the journal before it go.
+async fn write_checkpoint(core: &Core, parts: &mut Parts) -> Result<()> {
+    let Some(journal) = core.log.journal() else { return Ok(()) };
+    let (at, image) = {
+        let mut hub = core.lock();
+        hub.journaled_bytes = 0;
+        (hub.end, Image::take(&mut hub.engine.state))
+    };
+    let result = async {
+        journal.flush().await?;
+        let changes = parts.changes(&image).await;
+        let made: Vec<(String, bool)> = changes.iter().map(|(name, part)| (name.clone(), part.is_some())).collect();
+        journal.checkpoint(at, changes).await?;
+        parts.made(made);
+        Ok::<(), durable_core::Error>(())
+    };
+    result.await.map_err(|error| {
+        image.put_back(&mut core.lock().engine.state);
+        core.fail(error.into())
+    })
+}

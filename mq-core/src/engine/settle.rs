@@ -1,0 +1,143 @@
+//! Settling deliveries: ack, requeue, reject; and at recovery, those whose holders are gone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::bound::{PLACE_BYTES, RECORD_BYTES, message_bound};
+use super::command::{Verdict, Which};
+use super::consumers::Held;
+use super::record::{Place, Record};
+use super::{Engine, Step};
+use crate::error::Result;
+use crate::queue::{DeathReason, Millis, QueueId, Stored, closes_a_cycle, stamp};
+
+impl Engine {
+    pub(super) fn settle(&mut self, now: Millis, which: &Which, verdict: Verdict, step: &mut Step) -> Result<()> {
+        let held = self.consumers.find(which)?;
+        if verdict == Verdict::Requeue {
+            return self.give_back(held, true, step);
+        }
+        for (queue, seqs) in self.release(held) {
+            if verdict == Verdict::Ack {
+                self.emit(&Record::Removed { queue, seqs }, step)?;
+                continue;
+            }
+            for seq in seqs {
+                let burial = self.burial(now, Place { queue, seq }, DeathReason::Rejected)?;
+                self.bury(burial, step)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts deliveries back to their places.
+    pub(super) fn give_back(&mut self, held: Vec<Held>, counted: bool, step: &mut Step) -> Result<()> {
+        for (queue, seqs) in self.release(held) {
+            self.emit(&Record::Returned { queue, counted, seqs: seqs.clone() }, step)?;
+            if counted {
+                self.find_poison(queue, seqs)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes deliveries from their consumers, and answers the places of the messages.
+    fn release(&mut self, held: Vec<Held>) -> BTreeMap<QueueId, Vec<u64>> {
+        let mut by_queue: BTreeMap<QueueId, Vec<u64>> = BTreeMap::new();
+        for held in held {
+            self.consumers.release(&held);
+            // A queue that was deleted took its messages along: their settlement means nothing any more.
+            if self.state.queues.contains_key(&held.queue) {
+                by_queue.entry(held.queue).or_default().push(held.seq);
+            }
+        }
+        self.touched.extend(by_queue.keys());
+        by_queue
+    }
+
+    /// Notes those of the ready messages that came back too often.
+    fn find_poison(&mut self, id: QueueId, seqs: impl IntoIterator<Item = u64>) -> Result<()> {
+        let queue = self.state.queue(id)?;
+        let Some(limit) = queue.spec().delivery_limit() else { return Ok(()) };
+        let is_poison = |seq: &u64| queue.entry(*seq).is_some_and(|entry| entry.returns > limit);
+        let poison: Vec<u64> = seqs.into_iter().filter(is_poison).collect();
+        if !poison.is_empty() {
+            self.poison.entry(id).or_default().extend(poison);
+        }
+        Ok(())
+    }
+
+    /// Decides where a message goes that leaves its queue unconsumed.
+    pub(super) fn burial(&self, now: Millis, from: Place, reason: DeathReason) -> Result<Burial> {
+        let queue = self.state.queue(from.queue)?;
+        let nowhere = Burial { from, reason, at: now, dead: None, reached: Vec::new() };
+        let (Some(exchange), Some(entry)) = (queue.spec().dead_letter_exchange(), queue.entry(from.seq)) else {
+            return Ok(nowhere);
+        };
+        let dead = stamp(&entry.stored, queue.spec(), exchange, reason, now);
+        let headers = &dead.message.properties().headers;
+        // A dead letter exchange that does not exist leads nowhere, as in RabbitMQ.
+        let reached = self.state.topology.route(exchange, dead.routing_key.as_str(), headers);
+        let mut reached = reached.unwrap_or_default();
+        let circles = |target: &QueueId| {
+            let target = self.state.queues.get(target).map(|queue| queue.spec().name());
+            target.is_some_and(|name| closes_a_cycle(&entry.stored.message, queue.spec().name(), name, reason))
+        };
+        reached.retain(|target| !circles(target));
+        // The journal cannot move a message that it does not know: it is given the whole of it.
+        let dead = (!entry.journaled).then_some(dead);
+        Ok(Burial { dead, reached, ..nowhere })
+    }
+
+    /// Takes a message out of its queue and, in the same frame, puts it where the dead letter exchange leads.
+    pub(super) fn bury(&mut self, burial: Burial, step: &mut Step) -> Result<()> {
+        let Burial { from, reason, at, dead, reached } = burial;
+        let gone = Record::Removed { queue: from.queue, seqs: vec![from.seq] };
+        if reached.is_empty() {
+            return self.emit(&gone, step);
+        }
+        let places = self.places(&reached)?;
+        self.touched.extend(reached);
+        match dead {
+            None => self.emit(&Record::Moved { from, reason, at, places }, step),
+            Some(dead) => {
+                self.emit(&gone, step)?;
+                self.emit(&Record::Enqueued { stored: Arc::new(dead), places }, step)
+            }
+        }
+    }
+
+    /// Takes back everything that was held when the broker went down: nobody knows how far its holders got.
+    pub(super) fn recover(&mut self, step: &mut Step) -> Result<()> {
+        if self.state.queues.values().any(|queue| queue.unacked_len() > 0) {
+            self.emit(&Record::Recovered, step)?;
+        }
+        let queues: Vec<QueueId> = self.state.queues.keys().copied().collect();
+        for id in queues {
+            let ready: Vec<u64> = self.state.queue(id)?.ready().map(|entry| entry.seq).collect();
+            self.find_poison(id, ready)?;
+            self.touched.insert(id);
+        }
+        Ok(())
+    }
+}
+
+/// Where a message goes that leaves its queue unconsumed.
+#[derive(Debug)]
+pub(super) struct Burial {
+    from: Place,
+    reason: DeathReason,
+    at: Millis,
+    /// The message as it arrives, where the journal does not know it yet.
+    dead: Option<Stored>,
+    reached: Vec<QueueId>,
+}
+
+impl Burial {
+    /// Most bytes that its records take.
+    pub(super) fn bound(&self) -> usize {
+        // A transient message leaves no trace in the journal, wherever it goes.
+        let whole = self.dead.as_ref().filter(|dead| dead.message.is_persistent()).map_or(0, message_bound);
+        2 * RECORD_BYTES + whole + self.reached.len() * PLACE_BYTES
+    }
+}
