@@ -12,6 +12,7 @@ mod corruption;
 mod disk_full;
 mod durable_local_order;
 mod failed_io_poisons;
+mod fence;
 mod format_is_stable;
 mod journal_conformance;
 mod lease;

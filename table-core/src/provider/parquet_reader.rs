@@ -19,7 +19,7 @@ use object_store::{ObjectMeta, ObjectStore};
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::ParquetMetaData;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 
 use super::purpose::{FooterStore, ReadCause, Tail, read_options};
 
@@ -140,8 +140,8 @@ impl AsyncFileReader for Reader {
                 .await
                 .map_err(|error| named(&self.file, error))?;
             self.tail = store.into_tail();
-            let chunks = metadata.row_groups().iter().flat_map(|group| group.columns());
-            self.data_end = chunks.map(|chunk| chunk.byte_range()).map(|(start, length)| start + length).max();
+            let chunks = metadata.row_groups().iter().flat_map(RowGroupMetaData::columns);
+            self.data_end = chunks.map(ColumnChunkMetaData::byte_range).map(|(start, length)| start + length).max();
             Ok(metadata)
         }
         .boxed()

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch};
-use datafusion::arrow::compute::{and, prep_null_mask_filter};
+use datafusion::arrow::compute::and_kleene;
 use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::catalog::Session;
 use datafusion::common::{DFSchema, ScalarValue};
@@ -144,10 +144,9 @@ fn keep(
     for filter in filters {
         let expr = session.create_physical_expr((*filter).clone(), &df_schema)?;
         let passed = expr.evaluate(&batch)?.into_array(batch.num_rows())?;
-        let passed = prep_null_mask_filter(passed.as_boolean());
         kept = Some(match kept {
-            Some(before) => Arc::new(and(before.as_boolean(), &passed)?),
-            None => Arc::new(passed),
+            Some(before) => Arc::new(and_kleene(before.as_boolean(), passed.as_boolean())?),
+            None => passed,
         });
     }
     kept.ok_or_else(|| DataFusionError::Internal("no filter was given".to_owned()))

@@ -1,0 +1,62 @@
+//! A run on a store that has everything takes up nothing, and one on a store that lacks something takes up just that.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::pipeline_run::{Run, count, run, run_well};
+
+/// Rows of `id,city,delay`, three cities in turn.
+fn rows(ids: std::ops::Range<u64>) -> String {
+    ids.fold(String::from("id,city,delay\n"), |mut text, id| {
+        writeln!(text, "{id},{},{}", ["Paris", "Rome", "Oslo"][usize::try_from(id % 3).unwrap()], id % 7).unwrap();
+        text
+    })
+}
+
+fn go(dir: &Path) -> Run {
+    let input = dir.join("input");
+    run_well(dir, &["--input", input.to_str().unwrap(), "--table", "visits", "--partition-by", "city"])
+}
+
+#[test]
+fn nothing_new_changes_nothing_and_something_new_is_all_that_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("input")).unwrap();
+    let write = |name: &str, text: String| std::fs::write(dir.path().join("input").join(name), text).unwrap();
+    write("a.csv", rows(0..3_000));
+
+    let first = go(dir.path()).figures;
+    assert_eq!((count(&first, "found"), count(&first, "stored"), count(&first, "delivered_rows")), (0, 3_000, 3_000));
+
+    let second = go(dir.path());
+    assert!(second.stdout.contains("nothing new"), "{}", second.stdout);
+    let second = second.figures;
+    assert_eq!(
+        (count(&second, "found"), count(&second, "stored"), count(&second, "delivered_rows")),
+        (3_000, 0, 3_000)
+    );
+    assert_eq!(second["objects"], first["objects"], "no file was written again");
+    assert_eq!(second["table_version"], first["table_version"]);
+
+    // A file beside the old one, and rows at the old one's end.
+    write("b.csv", rows(10_000..10_500));
+    write("a.csv", rows(0..3_100));
+    let third = go(dir.path()).figures;
+    assert_eq!((count(&third, "found"), count(&third, "stored"), count(&third, "delivered_rows")), (3_000, 600, 3_600));
+    assert_eq!(third["replayed_events"], json!(3_600));
+}
+
+#[test]
+fn an_edited_file_is_refused_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("input")).unwrap();
+    let file = dir.path().join("input/a.csv");
+    std::fs::write(&file, rows(0..50)).unwrap();
+    go(dir.path());
+    std::fs::write(&file, rows(0..50).replace("\n7,", "\n7000,")).unwrap();
+    let refused = run(dir.path(), &["--input", file.to_str().unwrap(), "--table", "visits"]);
+    assert_eq!(refused.code, Some(2), "{}", refused.stdout);
+    assert!(refused.stderr.contains("a.csv was edited since its 50 rows went into this store"), "{}", refused.stderr);
+}

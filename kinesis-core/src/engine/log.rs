@@ -1,0 +1,212 @@
+//! One shard's records, wherever they lie: sealed segments below, the tail above.
+//!
+//! Invariant: segments and tail together hold every record between the trim horizon and the shard's end, each findable
+//! by its index; where both hold one, both hold the same.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use durable_core::ErrorKind;
+use tokio::sync::watch;
+
+use crate::error::{Error, Result};
+use crate::read::From;
+use crate::segment::SegmentMeta;
+use crate::stream::{ChildShard, HashKeyRange, SequenceNumber, Shard, ShardId};
+use crate::tail::{Limits, ShardStamp, Tail, TailEntry};
+
+/// A shard as the engine holds it.
+#[derive(Debug)]
+pub(crate) struct ShardState {
+    pub(crate) stamp: ShardStamp,
+    pub(crate) range: HashKeyRange,
+    pub(crate) parent: Option<ShardId>,
+    pub(crate) adjacent_parent: Option<ShardId>,
+    /// Below every record's index.
+    pub(crate) starting_index: u64,
+    /// Index of the newest record; waiting readers watch it.
+    pub(crate) end: watch::Sender<u64>,
+    log: Mutex<ShardLog>,
+}
+
+/// What changes as records come and go.
+#[derive(Debug, Default)]
+pub(crate) struct ShardLog {
+    pub(crate) tail: Tail,
+    pub(crate) segments: VecDeque<Arc<SegmentMeta>>,
+    /// Records up to this index are in segments.
+    pub(crate) sealed_through: u64,
+    /// Records up to this index are no longer in the tail.
+    pub(crate) evicted_through: u64,
+    /// Records up to this index were removed by retention.
+    pub(crate) trimmed_through: u64,
+    /// Set once the shard takes no more records: not less than any record's index.
+    pub(crate) closed_at: Option<u64>,
+    /// The shards that follow a closed one.
+    pub(crate) children: Vec<ChildShard>,
+}
+
+/// Where the next records to read are.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// In the tail: these, possibly none.
+    Tail(Vec<TailEntry>),
+    /// In this segment, from this index on.
+    Segment(Arc<SegmentMeta>, u64),
+}
+
+impl ShardState {
+    pub(crate) fn new(stamp: ShardStamp, range: HashKeyRange, starting_index: u64, log: ShardLog) -> Self {
+        let newest = log.sealed_through.max(log.trimmed_through);
+        Self {
+            stamp,
+            range,
+            parent: None,
+            adjacent_parent: None,
+            starting_index,
+            end: watch::Sender::new(newest),
+            log: Mutex::new(log),
+        }
+    }
+
+    pub(crate) fn log(&self) -> MutexGuard<'_, ShardLog> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn describe(&self) -> Shard {
+        let closed_at = self.log().closed_at;
+        let created_ms = i64::try_from(self.stamp.created_secs).unwrap_or(0) * 1000;
+        Shard {
+            id: self.stamp.id,
+            hash_key_range: self.range,
+            parent: self.parent,
+            adjacent_parent: self.adjacent_parent,
+            starting_sequence_number: self.stamp.number(self.starting_index, created_ms),
+            ending_sequence_number: closed_at.map(|index| self.stamp.number(index, created_ms)),
+        }
+    }
+
+    /// The index of `number`, which must have been given by this shard.
+    pub(crate) fn index_of(&self, number: SequenceNumber) -> Result<u64> {
+        if (number.shard(), number.shard_created_secs()) == (self.stamp.id, self.stamp.created_secs) {
+            return Ok(number.index());
+        }
+        Err(Error::invalid(format!(
+            "sequence number {number} was given by {} created in second {}, not by {} created in second {}",
+            number.shard(),
+            number.shard_created_secs(),
+            self.stamp.id,
+            self.stamp.created_secs
+        )))
+    }
+}
+
+impl ShardLog {
+    /// Where the records from `from` on are; `limits` bounds those of the tail.
+    pub(crate) fn find(&self, shard: ShardId, from: From, limits: &mut Limits) -> Result<Found> {
+        let from = match from {
+            From::Oldest => self.trimmed_through + 1,
+            From::Index(index) if index > self.trimmed_through => index,
+            From::Index(_) => {
+                return Err(Error::new(
+                    ErrorKind::Expired,
+                    format!("the next record of {shard} was removed by retention; go on with TrimHorizon"),
+                ));
+            }
+        };
+        let segment = self.segments.partition_point(|segment| segment.last < from);
+        match self.segments.get(segment) {
+            Some(segment) if from <= self.evicted_through => Ok(Found::Segment(segment.clone(), from)),
+            _ => Ok(Found::Tail(self.tail.read(from, u64::MAX, limits))),
+        }
+    }
+
+    /// When the first record at or above `from` arrived; of one in a segment, when the segment's first did.
+    pub(crate) fn arrival_at(&self, from: u64) -> Option<i64> {
+        let segment = self.segments.partition_point(|segment| segment.last < from);
+        match self.segments.get(segment) {
+            Some(segment) if from <= self.evicted_through => Some(segment.first_arrival_ms),
+            _ => self.tail.at_or_after(from).map(|entry| entry.arrival_ms),
+        }
+    }
+
+    /// Records above index `after` and below `below` that are in no segment.
+    pub(crate) fn unsealed(&self, after: u64, below: u64) -> Vec<TailEntry> {
+        let mut all = Limits { records: usize::MAX, bytes: usize::MAX, taken: 0 };
+        self.tail.read(self.sealed_through.max(after).saturating_add(1), below, &mut all)
+    }
+
+    /// What the records up to index `through` that are in no segment cost in memory.
+    pub(crate) fn unsealed_cost(&self, through: u64) -> u64 {
+        self.unsealed(0, through.saturating_add(1)).iter().map(|entry| entry.cost() as u64).sum()
+    }
+
+    /// When the oldest record that is in no segment arrived.
+    pub(crate) fn oldest_unsealed_ms(&self) -> Option<i64> {
+        self.tail.at_or_after(self.sealed_through.saturating_add(1)).map(|entry| entry.arrival_ms)
+    }
+
+    /// Takes a sealed segment up.
+    pub(crate) fn sealed(&mut self, segment: SegmentMeta) {
+        self.sealed_through = segment.last;
+        self.segments.push_back(Arc::new(segment));
+    }
+
+    /// Lets sealed records go from memory until at most `keep` bytes of them stay; answers the bytes freed.
+    pub(crate) fn evict(&mut self, keep: usize) -> usize {
+        let (freed, last) = self.tail.evict(self.sealed_through, keep);
+        self.evicted_through = last.unwrap_or(self.evicted_through).max(self.evicted_through);
+        freed
+    }
+
+    /// Takes off the oldest segments of which every record arrived before `before_ms`; answers them and the bytes of
+    /// memory freed.
+    pub(crate) fn trim(&mut self, before_ms: i64) -> (Vec<Arc<SegmentMeta>>, usize) {
+        let mut trimmed = Vec::new();
+        let mut freed = 0;
+        while let Some(segment) = self.segments.pop_front_if(|segment| segment.latest_arrival_ms < before_ms) {
+            self.trimmed_through = segment.last;
+            let (bytes, last) = self.tail.evict(segment.last, 0);
+            freed += bytes;
+            self.evicted_through = self.evicted_through.max(last.unwrap_or(0)).max(segment.last);
+            trimmed.push(segment);
+        }
+        (trimmed, freed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(first: u64, last: u64, latest_arrival_ms: i64) -> SegmentMeta {
+        SegmentMeta {
+            name: format!("{first}"),
+            first,
+            last,
+            records: 2,
+            first_arrival_ms: 0,
+            latest_arrival_ms,
+            bytes: 1,
+            crc32c: 0,
+        }
+    }
+
+    #[test]
+    fn retention_takes_whole_segments_from_the_oldest_on() {
+        let mut log = ShardLog::default();
+        for (first, last, at) in [(1, 4, 10), (5, 9, 30), (10, 12, 20)] {
+            log.sealed(segment(first, last, at));
+        }
+        log.evicted_through = 12;
+        assert_eq!(log.trim(25).0.len(), 1, "the third is old, but the second is not");
+        let find = |from| {
+            let mut limits = Limits { records: 1, bytes: 1, taken: 0 };
+            log.find(ShardId::new(0), from, &mut limits)
+        };
+        assert_eq!(find(From::Index(4)).unwrap_err().kind(), ErrorKind::Expired);
+        assert!(matches!(find(From::Index(5)), Ok(Found::Segment(meta, 5)) if meta.first == 5));
+        assert!(matches!(find(From::Oldest), Ok(Found::Segment(meta, 5)) if meta.first == 5));
+        assert!(matches!(find(From::Index(13)), Ok(Found::Tail(none)) if none.is_empty()));
+    }
+}

@@ -1,0 +1,355 @@
+//! The background work of an instance: tail -> segments -> checkpoint -> trim.
+//!
+//! Invariant: a record leaves the journal only once a checkpoint names the segment that holds it, and a segment leaves
+//! the store only once a checkpoint no longer does. A failed round changes nothing that a reader sees; it is repeated.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use durable_core::ErrorKind;
+use durable_core::journal::{PartChange, Position};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use tokio::sync::{mpsc, oneshot, watch};
+use uuid::Uuid;
+
+use super::Engine;
+use super::checkpoint::{part, removals, shard_change};
+use super::log::ShardState;
+use super::state::{Catalog, Dirty, StreamState, segments};
+use crate::error::{Error, Result};
+use crate::segment::{SegmentMeta, SegmentOwner, SegmentRow, encode};
+use crate::stream::ShardId;
+use crate::tail::TailEntry;
+
+/// How often retention is looked after.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// How long the sealer waits after a failed round, unless somebody waits for room.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Segments that are encoded and put at the same time.
+const SEAL_PARALLEL: usize = 4;
+/// Objects that are deleted at the same time.
+const DELETE_PARALLEL: usize = 8;
+
+/// The one task that seals and trims.
+#[derive(Debug)]
+pub(crate) struct Sealer {
+    engine: Arc<Engine>,
+    /// Where the newest checkpoint stands.
+    at: Position,
+    /// Objects that no checkpoint names any more, once the next one is made.
+    garbage: Vec<Path>,
+    /// Shards of which a checkpoint still names segments that were trimmed.
+    trimmed: BTreeSet<Dirty>,
+    requests: mpsc::Receiver<SealRequest>,
+}
+
+/// Somebody who waits for all that was put so far to be sealed.
+pub(crate) type SealRequest = oneshot::Sender<Result<()>>;
+/// How many may wait at the same time; others wait to wait.
+pub(crate) const SEAL_REQUESTS_MAX: usize = 16;
+
+/// What a round has to do, fixed at one position.
+struct Cut {
+    at: Position,
+    /// Parts that had changed, as they are at the position.
+    changes: Vec<PartChange>,
+    dirty: BTreeSet<Dirty>,
+    /// Shards whose parts are written once their records are sealed. Held here, since a stream may be deleted
+    /// meanwhile; up to the position it was not.
+    shards: BTreeMap<(u64, ShardId), Arc<ShardState>>,
+    unsealed: Vec<(Arc<StreamState>, Arc<ShardState>)>,
+    deleted: Vec<Arc<StreamState>>,
+}
+
+impl Sealer {
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        at: Position,
+        orphans: Vec<Path>,
+        requests: mpsc::Receiver<SealRequest>,
+    ) -> Self {
+        Self { engine, at, garbage: orphans, trimmed: BTreeSet::new(), requests }
+    }
+
+    /// Works until the instance is closed.
+    pub(crate) async fn run(mut self) {
+        let engine = self.engine.clone();
+        let mut closed = engine.closed.subscribe();
+        let mut sweep = engine.clock.sleep(SWEEP_EVERY);
+        loop {
+            tokio::select! {
+                biased;
+                () = until_closed(&mut closed) => return,
+                Some(request) = self.requests.recv() => {
+                    // Whoever asked may be gone.
+                    let _ = request.send(self.requested().await);
+                    continue;
+                }
+                () = engine.state.room.work.notified() => {}
+                () = &mut sweep => sweep = engine.clock.sleep(SWEEP_EVERY),
+            }
+            if let Err(error) = self.round().await {
+                engine.state.counters.failed_seals.add(1);
+                tracing::warn!(error = ?error, "sealing failed and is tried again");
+                engine.state.room.fault.send_replace(Some(format!("{error:?}")));
+                tokio::select! {
+                    biased;
+                    () = until_closed(&mut closed) => return,
+                    () = engine.clock.sleep(RETRY_AFTER) => {}
+                }
+                engine.state.room.work.notify_one();
+            } else {
+                engine.state.room.fault.send_replace(None);
+            }
+        }
+    }
+
+    /// Whatever is due: trim what is too old, seal what is too much, let sealed records go from memory.
+    async fn round(&mut self) -> Result<()> {
+        self.trim();
+        if self.seal_is_due() {
+            self.seal().await?;
+            // What was too old and in no segment is in one now.
+            self.trim();
+        }
+        self.forget().await?;
+        self.evict();
+        Ok(())
+    }
+
+    /// Seals all there is, whatever is due.
+    async fn requested(&mut self) -> Result<()> {
+        self.seal().await?;
+        self.round().await
+    }
+
+    /// Takes segments off that are older than their stream's retention.
+    fn trim(&mut self) {
+        let engine = self.engine.clone();
+        let streams: Vec<_> = engine.state.catalog().streams.values().cloned().collect();
+        for stream in streams {
+            let before_ms = engine.time.expired_before_ms(stream.retention());
+            for shard in stream.shards.values() {
+                let (gone, freed) = shard.log().trim(before_ms);
+                engine.state.room.give_back(freed);
+                engine.state.counters.trimmed_segments.add(gone.len() as u64);
+                for segment in gone {
+                    let path = engine.segment_path(stream.id, shard.stamp.id, &segment);
+                    engine.cache.forget(&path);
+                    self.garbage.push(path);
+                    self.trimmed.insert(Dirty::Shard(stream.id, shard.stamp.id));
+                }
+            }
+        }
+    }
+
+    fn seal_is_due(&self) -> bool {
+        let state = &self.engine.state;
+        if state.unsealed_bytes.load(Ordering::Acquire) >= state.seal_at_bytes || state.room.wanted() {
+            return true;
+        }
+        let (unsealed, deleted) = {
+            let catalog = state.catalog();
+            (catalog.unsealed_shards(), !catalog.deleted.is_empty())
+        };
+        // What is in no segment cannot be trimmed, so what is too old is sealed first.
+        let expired = |(stream, shard): &(Arc<StreamState>, Arc<ShardState>)| {
+            let before_ms = self.engine.time.expired_before_ms(stream.retention());
+            shard.log().oldest_unsealed_ms().is_some_and(|arrival_ms| arrival_ms < before_ms)
+        };
+        deleted || unsealed.iter().any(expired)
+    }
+
+    async fn seal(&mut self) -> Result<()> {
+        let cut = self.cut()?;
+        let result = self.seal_cut(&cut).await;
+        let mut catalog = self.engine.state.catalog();
+        match result {
+            Ok(()) => {
+                self.at = cut.at;
+                self.trimmed.clear();
+                for stream in &cut.deleted {
+                    let of = |(shard, segment): (ShardId, Arc<SegmentMeta>)| {
+                        self.engine.segment_path(stream.id, shard, &segment)
+                    };
+                    self.garbage.extend(segments(stream).into_iter().map(of));
+                }
+            }
+            Err(error) => {
+                let unsealed = cut.unsealed.iter().map(|(stream, shard)| (stream.id, shard.stamp.id));
+                catalog.unsealed.extend(unsealed);
+                catalog.dirty.extend(cut.dirty);
+                catalog.deleted.extend(cut.deleted);
+                return Err(error);
+            }
+        }
+        drop(catalog);
+        self.collect_garbage().await
+    }
+
+    /// Fixes a position, and with it everything but the records below it.
+    fn cut(&self) -> Result<Cut> {
+        let mut catalog = self.engine.state.catalog();
+        let dirty: BTreeSet<Dirty> = catalog.dirty.union(&self.trimmed).cloned().collect();
+        // Shards are written once their segments are.
+        let now = dirty.iter().filter(|dirty| !matches!(dirty, Dirty::Shard(..)));
+        let mut changes = now.map(|dirty| part(&catalog, dirty)).collect::<Result<Vec<_>>>()?;
+        changes.extend(catalog.deleted.iter().flat_map(|stream| removals(stream)));
+        let unsealed = catalog.unsealed_shards();
+        let mut shards: BTreeMap<_, _> =
+            unsealed.iter().map(|(stream, shard)| ((stream.id, shard.stamp.id), shard.clone())).collect();
+        for dirty in &dirty {
+            if let Dirty::Shard(id, shard) = dirty
+                && let Some(state) = catalog.streams.get(id).and_then(|stream| stream.shards.get(shard))
+            {
+                shards.insert((*id, *shard), state.clone());
+            }
+        }
+        catalog.dirty.clear();
+        catalog.unsealed.clear();
+        let deleted = std::mem::take(&mut catalog.deleted);
+        Ok(Cut { at: catalog.applied, changes, dirty, shards, unsealed, deleted })
+    }
+
+    async fn seal_cut(&self, cut: &Cut) -> Result<()> {
+        let seal = |(stream, shard): &(Arc<StreamState>, Arc<ShardState>)| {
+            seal_shard(self.engine.clone(), stream.clone(), shard.clone(), cut.at)
+        };
+        let seals: Vec<_> = cut.unsealed.iter().map(seal).collect();
+        stream::iter(seals).buffer_unordered(SEAL_PARALLEL).try_collect::<Vec<()>>().await?;
+        let mut changes = cut.changes.clone();
+        for ((stream, _), shard) in &cut.shards {
+            changes.push(shard_change(*stream, shard)?);
+        }
+        self.write(cut.at, changes).await
+    }
+
+    /// Writes the parts of shards from which segments were trimmed, where the checkpoint stands, and deletes those.
+    async fn forget(&mut self) -> Result<()> {
+        if self.trimmed.is_empty() {
+            return Ok(());
+        }
+        let changes = {
+            let catalog = self.engine.state.catalog();
+            self.trimmed.iter().map(|dirty| part(&catalog, dirty)).collect::<Result<Vec<_>>>()?
+        };
+        self.write(self.at, changes).await?;
+        self.trimmed.clear();
+        self.collect_garbage().await
+    }
+
+    async fn write(&self, at: Position, changes: Vec<PartChange>) -> Result<()> {
+        // What was applied a moment ago is not yet counted as durable.
+        self.engine.journal.flush().await?;
+        Ok(self.engine.journal.checkpoint(at, changes).await?)
+    }
+
+    /// Deletes what no checkpoint names. Called behind a checkpoint, which only a writer that nobody took over from can
+    /// make.
+    async fn collect_garbage(&mut self) -> Result<()> {
+        let store = &self.engine.store;
+        let deletes: Vec<_> = self.garbage.iter().map(|path| delete(store.clone(), path.clone())).collect();
+        stream::iter(deletes).buffer_unordered(DELETE_PARALLEL).try_collect::<Vec<()>>().await?;
+        self.garbage.clear();
+        Ok(())
+    }
+
+    /// Lets sealed records go from memory: all of them if somebody waits for room, else but for the newest quarter.
+    fn evict(&self) {
+        let state = &self.engine.state;
+        let (used, sealed_max) = (state.room.used() as u64, state.seal_at_bytes / 2);
+        let sealed = used.saturating_sub(state.unsealed_bytes.load(Ordering::Acquire));
+        let keep_all = if state.room.wanted() { 0 } else { sealed_max };
+        if sealed <= keep_all {
+            return;
+        }
+        let streams: Vec<_> = state.catalog().streams.values().cloned().collect();
+        let shards = streams.iter().map(|stream| stream.shards.len() as u64).sum::<u64>().max(1);
+        let keep = usize::try_from(keep_all / shards).unwrap_or(usize::MAX);
+        for shard in streams.iter().flat_map(|stream| stream.shards.values()) {
+            let freed = shard.log().evict(keep);
+            state.room.give_back(freed);
+        }
+    }
+}
+
+async fn until_closed(closed: &mut watch::Receiver<bool>) {
+    // An error means that the instance is gone, which is as good.
+    let _ = closed.wait_for(|closed| *closed).await;
+}
+
+impl Catalog {
+    fn unsealed_shards(&self) -> Vec<(Arc<StreamState>, Arc<ShardState>)> {
+        let shard = |(stream, shard): &(u64, ShardId)| {
+            let stream = self.streams.get(stream)?;
+            Some((stream.clone(), stream.shards.get(shard)?.clone()))
+        };
+        self.unsealed.iter().filter_map(shard).collect()
+    }
+}
+
+/// Puts one shard's records below `at` into a segment.
+async fn seal_shard(engine: Arc<Engine>, stream: Arc<StreamState>, shard: Arc<ShardState>, at: Position) -> Result<()> {
+    let entries = shard.log().unsealed(0, at.0);
+    let Some(last) = entries.last().map(|entry| entry.index) else { return Ok(()) };
+    let cost: u64 = entries.iter().map(|entry| entry.cost() as u64).sum();
+    let (meta, file) = encode_segment(&stream, &shard, entries).await?;
+    let path = engine.segment_path(stream.id, shard.stamp.id, &meta);
+    engine.store.put(&path, file.into()).await.map_err(|error| {
+        Error::new(ErrorKind::Unavailable, format!("segment {path} was not put")).with_source(error)
+    })?;
+    let counters = &engine.state.counters;
+    counters.sealed_segments.add(1);
+    counters.sealed_bytes.add(meta.bytes);
+    let mut log = shard.log();
+    // A stream that was deleted meanwhile has given its records up already.
+    if log.sealed_through < last {
+        engine.state.unsealed_bytes.fetch_sub(cost, Ordering::AcqRel);
+    }
+    log.sealed(meta);
+    Ok(())
+}
+
+/// Deletes an object, if it is there.
+async fn delete(store: Arc<dyn ObjectStore>, path: Path) -> Result<()> {
+    match store.delete(&path).await {
+        Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Encodes entries, at least one, on a blocking thread.
+async fn encode_segment(
+    stream: &StreamState,
+    shard: &ShardState,
+    entries: Vec<TailEntry>,
+) -> Result<(SegmentMeta, Vec<u8>)> {
+    let owner = SegmentOwner {
+        stream: stream.name.to_string(),
+        shard: shard.stamp.id.to_string(),
+        shard_created_secs: shard.stamp.created_secs,
+    };
+    let encoded = tokio::task::spawn_blocking(move || -> Result<_> {
+        let rows: Vec<SegmentRow> = entries.iter().map(TailEntry::row).collect::<Result<_>>()?;
+        let file = encode(&owner, &rows)?;
+        let (first, last) = (entries.first().map_or(0, |row| row.index), entries.last().map_or(0, |row| row.index));
+        let meta = SegmentMeta {
+            name: format!("{first:020}-{}.arrow", Uuid::new_v4().simple()),
+            first,
+            last,
+            records: entries.len() as u64,
+            first_arrival_ms: entries.first().map_or(0, |row| row.arrival_ms),
+            latest_arrival_ms: entries.iter().map(|row| row.arrival_ms).max().unwrap_or(0),
+            bytes: file.len() as u64,
+            crc32c: crc32c::crc32c(&file),
+        };
+        Ok((meta, file))
+    });
+    encoded
+        .await
+        .map_err(|error| Error::new(ErrorKind::Internal, "encoding a segment did not finish").with_source(error))?
+}

@@ -1,0 +1,268 @@
+//! Records on their way into one object, and all such buffers of a delivery stream.
+//!
+//! Payloads are copied into one run of bytes: a record that is kept would keep the whole frame it came in.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::error_output::{ErrorOutputType, Failure};
+use super::event::PartitionKeys;
+use super::ledger::BUFFER_RUNS_MAX;
+use super::range_set::RangeSet;
+use crate::stream::{SequenceNumber, ShardId};
+
+/// What a record costs in memory beside its payload.
+const RECORD_OVERHEAD_BYTES: usize = 64;
+
+/// What the records of a buffer have in common.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum BufferKey {
+    Partition(PartitionKeys),
+    Failed(ErrorOutputType),
+}
+
+/// One record's place in its buffer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub(super) sequence_number: SequenceNumber,
+    pub(super) arrival: DateTime<Utc>,
+    end: usize,
+}
+
+/// Records on their way into one object.
+#[derive(Debug, Default)]
+pub(super) struct Buffer {
+    data: Vec<u8>,
+    entries: Vec<Entry>,
+    failures: BTreeMap<usize, Failure>,
+    failure_bytes: usize,
+    members: BTreeMap<ShardId, RangeSet>,
+    runs: usize,
+    /// For each shard the record that was read before the first that is in here.
+    behind: BTreeMap<ShardId, Option<SequenceNumber>>,
+    oldest: Option<DateTime<Utc>>,
+    opened: Duration,
+}
+
+impl Buffer {
+    /// Adds a record; `previous` was read before it from the same shard.
+    pub(super) fn push(
+        &mut self,
+        sequence_number: SequenceNumber,
+        arrival: DateTime<Utc>,
+        data: &[u8],
+        failure: Option<Failure>,
+        previous: Option<SequenceNumber>,
+    ) {
+        if let Some(failure) = failure {
+            self.failure_bytes += failure.message.len();
+            self.failures.insert(self.entries.len(), failure);
+        }
+        self.data.extend_from_slice(data);
+        self.entries.push(Entry { sequence_number, arrival, end: self.data.len() });
+        let (shard, index) = (sequence_number.shard(), sequence_number.index());
+        let first = previous.map_or(0, |previous| previous.index() + 1);
+        let members = self.members.entry(shard).or_default();
+        let runs = members.runs();
+        members.insert(first.min(index), index);
+        self.runs += members.runs() - runs;
+        self.behind.entry(shard).or_insert(previous);
+        self.oldest = Some(self.oldest.map_or(arrival, |oldest| oldest.min(arrival)));
+    }
+
+    /// Bytes in memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.data.len() + self.failure_bytes + self.entries.len() * RECORD_OVERHEAD_BYTES
+    }
+
+    pub(super) fn payload_bytes(&self) -> usize {
+        self.data.len()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn oldest(&self) -> DateTime<Utc> {
+        self.oldest.unwrap_or_default()
+    }
+
+    pub(super) fn members(&self) -> &BTreeMap<ShardId, RangeSet> {
+        &self.members
+    }
+
+    /// Each record with its payload and, if it has failed, why.
+    pub(super) fn records(&self) -> impl Iterator<Item = (&Entry, &[u8], Option<&Failure>)> {
+        let starts = std::iter::once(0).chain(self.entries.iter().map(|entry| entry.end));
+        self.entries.iter().zip(starts).enumerate().map(|(at, (entry, start))| {
+            let data = self.data.get(start..entry.end).unwrap_or_default();
+            (entry, data, self.failures.get(&at))
+        })
+    }
+}
+
+/// All open buffers.
+#[derive(Debug, Default)]
+pub(super) struct Buffers {
+    open: BTreeMap<BufferKey, Buffer>,
+    bytes: usize,
+}
+
+impl Buffers {
+    /// The buffer's content counts from now on; `now` is its age's zero if it is new.
+    pub(super) fn with_buffer(&mut self, key: &BufferKey, now: Duration, change: impl FnOnce(&mut Buffer)) {
+        if !self.open.contains_key(key) {
+            self.open.insert(key.clone(), Buffer { opened: now, ..Buffer::default() });
+        }
+        if let Some(buffer) = self.open.get_mut(key) {
+            let before = buffer.bytes();
+            change(buffer);
+            self.bytes += buffer.bytes() - before;
+        }
+    }
+
+    pub(super) fn contains(&self, key: &BufferKey) -> bool {
+        self.open.contains_key(key)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// The keys of all partitions that are open.
+    pub(super) fn partitions(&self) -> impl Iterator<Item = &PartitionKeys> {
+        self.open.keys().filter_map(|key| if let BufferKey::Partition(keys) = key { Some(keys) } else { None })
+    }
+
+    pub(super) fn take(&mut self, key: &BufferKey) -> Option<Buffer> {
+        let buffer = self.open.remove(key)?;
+        self.bytes -= buffer.bytes();
+        Some(buffer)
+    }
+
+    /// Buffers that are large or old enough, or in too many pieces.
+    pub(super) fn due(&self, bytes: usize, interval: Duration, now: Duration) -> Vec<BufferKey> {
+        let due = |buffer: &Buffer| {
+            buffer.payload_bytes() >= bytes
+                || buffer.runs > BUFFER_RUNS_MAX
+                || now.saturating_sub(buffer.opened) >= interval
+        };
+        self.open.iter().filter(|(_, buffer)| due(buffer)).map(|(key, _)| key.clone()).collect()
+    }
+
+    pub(super) fn all(&self) -> Vec<BufferKey> {
+        self.open.keys().cloned().collect()
+    }
+
+    /// The largest buffers, enough of them that at most `bytes` stay.
+    pub(super) fn largest_above(&self, bytes: usize) -> Vec<BufferKey> {
+        let mut by_size: Vec<_> = self.open.iter().map(|(key, buffer)| (buffer.bytes(), key)).collect();
+        by_size.sort_by(|left, right| right.cmp(left));
+        let mut excess = self.bytes.saturating_sub(bytes);
+        let mut taken = Vec::new();
+        for (size, key) in by_size {
+            if excess == 0 {
+                break;
+            }
+            excess = excess.saturating_sub(size);
+            taken.push(key.clone());
+        }
+        taken
+    }
+
+    /// The buffer that was opened first.
+    pub(super) fn eldest(&self) -> Option<BufferKey> {
+        self.open.iter().min_by_key(|(_, buffer)| buffer.opened).map(|(key, _)| key.clone())
+    }
+
+    /// When the first buffer becomes old enough.
+    pub(super) fn next_due(&self, interval: Duration) -> Option<Duration> {
+        self.open.values().map(|buffer| buffer.opened.saturating_add(interval)).min()
+    }
+
+    /// When the oldest record that is in an open buffer arrived.
+    pub(super) fn oldest(&self) -> Option<DateTime<Utc>> {
+        self.open.values().filter_map(|buffer| buffer.oldest).min()
+    }
+
+    /// For each shard with a record in an open buffer: the record that was read before the first such one.
+    pub(super) fn behind(&self) -> BTreeMap<ShardId, Option<SequenceNumber>> {
+        let mut behind = BTreeMap::new();
+        for (&shard, &previous) in self.open.values().flat_map(|buffer| &buffer.behind) {
+            behind.entry(shard).and_modify(|least: &mut Option<_>| *least = previous.min(*least)).or_insert(previous);
+        }
+        behind
+    }
+}
+
+/// Where `index` falls in rising, disjoint runs: used to hand re-read records to the objects they were promised to.
+pub(super) fn owner<T: Copy>(runs: &BTreeMap<u64, (u64, T)>, index: u64) -> Option<T> {
+    let below = runs.range((Bound::Unbounded, Bound::Included(index))).next_back();
+    below.filter(|(_, (last, _))| index <= *last).map(|(_, (_, owner))| *owner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(shard: u32, index: u64) -> SequenceNumber {
+        SequenceNumber::new(1, ShardId::new(shard), index, 2)
+    }
+
+    fn key(day: &str) -> BufferKey {
+        BufferKey::Partition(PartitionKeys::new([("day", day)]))
+    }
+
+    fn push(buffers: &mut Buffers, day: &str, index: u64, previous: Option<u64>, now: u64) {
+        buffers.with_buffer(&key(day), Duration::from_secs(now), |buffer| {
+            let previous = previous.map(|previous| number(0, previous));
+            buffer.push(number(0, index), DateTime::UNIX_EPOCH, b"0123456789", None, previous);
+        });
+    }
+
+    #[test]
+    fn a_record_owns_the_indices_behind_its_predecessor() {
+        let mut buffers = Buffers::default();
+        push(&mut buffers, "a", 3, None, 0);
+        push(&mut buffers, "a", 7, Some(3), 0);
+        push(&mut buffers, "b", 8, Some(7), 0);
+        push(&mut buffers, "a", 20, Some(8), 0);
+        let buffer = buffers.take(&key("a")).unwrap();
+        let runs: Vec<_> = buffer.members()[&ShardId::new(0)].iter().collect();
+        assert_eq!(runs, [(0, 7), (9, 20)]);
+        assert_eq!(buffers.behind()[&ShardId::new(0)], Some(number(0, 7)));
+        assert_eq!(buffer.records().map(|(_, data, _)| data.len()).collect::<Vec<_>>(), [10, 10, 10]);
+    }
+
+    #[test]
+    fn buffers_are_due_by_size_and_by_age() {
+        let mut buffers = Buffers::default();
+        push(&mut buffers, "a", 1, None, 0);
+        push(&mut buffers, "b", 2, Some(1), 50);
+        push(&mut buffers, "b", 3, Some(2), 60);
+        let interval = Duration::from_secs(60);
+        assert_eq!(buffers.due(20, interval, Duration::from_secs(59)), [key("b")]);
+        assert_eq!(buffers.due(21, interval, Duration::from_secs(60)), [key("a")]);
+        assert_eq!(buffers.next_due(interval), Some(Duration::from_secs(60)));
+        assert_eq!(buffers.eldest(), Some(key("a")));
+        assert_eq!(buffers.largest_above(100), [key("b")]);
+        assert_eq!(buffers.largest_above(0), [key("b"), key("a")]);
+        let bytes = buffers.bytes();
+        let taken = buffers.take(&key("b")).unwrap().bytes() + buffers.take(&key("a")).unwrap().bytes();
+        assert_eq!((bytes, buffers.bytes()), (taken, 0));
+    }
+
+    #[test]
+    fn an_index_belongs_to_the_run_it_falls_into() {
+        let runs: BTreeMap<u64, (u64, char)> = [(0, (4, 'a')), (5, (5, 'b')), (9, (12, 'a'))].into();
+        let owners: String = (0..14).map(|index| owner(&runs, index).unwrap_or('-')).collect();
+        assert_eq!(owners, "aaaaab---aaaa-");
+    }
+}

@@ -1,0 +1,198 @@
+//! The kinds of failure that put a record aside, and the lines in which it is put aside.
+//!
+//! Invariant: the line holds the record's bytes, so that whatever is put aside can be mended and put again.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+/// Where a failed record goes: the text of `!{firehose:error-output-type}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum ErrorOutputType {
+    /// The transform refused it, or it has no partition keys.
+    ProcessingFailed,
+    /// It does not fit the schema.
+    FormatConversionFailed,
+    /// It belongs to a partition beyond
+    /// [`with_active_partitions_max`](super::DeliverySettings::with_active_partitions_max).
+    ActivePartitionExceeded,
+}
+
+impl ErrorOutputType {
+    /// The text as it stands in an object's name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ProcessingFailed => "processing-failed",
+            Self::FormatConversionFailed => "format-conversion-failed",
+            // As the service's guide spells it.
+            Self::ActivePartitionExceeded => "activePartitionExceeded",
+        }
+    }
+}
+
+impl std::fmt::Display for ErrorOutputType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why one record was put aside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) output: ErrorOutputType,
+    pub(super) code: &'static str,
+    pub(super) message: String,
+}
+
+impl Failure {
+    /// The transform answered `ProcessingFailed`.
+    pub(super) fn transform(message: String) -> Self {
+        Self { output: ErrorOutputType::ProcessingFailed, code: "Lambda.ProcessingFailedStatus", message }
+    }
+
+    /// The transform could not be called, or broke its contract.
+    pub(super) fn invocation(message: String) -> Self {
+        Self { output: ErrorOutputType::ProcessingFailed, code: "Lambda.FunctionError", message }
+    }
+
+    /// The record has no usable partition keys.
+    pub(super) fn partition_keys(message: String) -> Self {
+        let code = "DynamicPartitioning.MetadataExtractionFailed";
+        Self { output: ErrorOutputType::ProcessingFailed, code, message }
+    }
+
+    /// One partition too many.
+    pub(super) fn active_partitions(most: usize) -> Self {
+        let message = format!("{most} partitions are active already: raise the limit or partition by fewer values");
+        let code = "DynamicPartitioning.ActivePartitionsLimitExceeded";
+        Self { output: ErrorOutputType::ActivePartitionExceeded, code, message }
+    }
+
+    /// The record does not fit the schema.
+    pub(super) fn conversion(message: String) -> Self {
+        let (output, code) = (ErrorOutputType::FormatConversionFailed, "DataFormatConversion.InvalidRecord");
+        Self { output, code, message }
+    }
+
+    /// It failed before a restart in this way, and why is no longer known.
+    pub(super) fn earlier(output: ErrorOutputType) -> Self {
+        let message = "put aside before a restart; the record passes now: put it again".to_owned();
+        Self { output, code: "Delivery.PutAsideBeforeRestart", message }
+    }
+}
+
+/// A failed record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FailedRecord<'a> {
+    pub(super) failure: &'a Failure,
+    pub(super) attempts: u32,
+    pub(super) arrival: DateTime<Utc>,
+    pub(super) data: &'a [u8],
+    pub(super) sequence_number: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ProcessingLine<'a> {
+    attempts_made: u32,
+    arrival_timestamp: i64,
+    error_code: &'a str,
+    error_message: &'a str,
+    attempt_ending_timestamp: i64,
+    raw_data: String,
+    sequence_number: &'a str,
+    lambda_arn: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ConversionLine<'a> {
+    attempts_made: u32,
+    arrival_timestamp: i64,
+    last_error_code: &'a str,
+    last_error_message: &'a str,
+    attempt_ending_timestamp: i64,
+    raw_data: String,
+    sequence_number: &'a str,
+    sub_sequence_number: Option<u64>,
+    data_catalog_table: Option<&'a str>,
+}
+
+/// Appends the record's line, as Firehose writes it for this type of failure; times are milliseconds since 1970.
+pub(super) fn write_line(record: FailedRecord<'_>, ended: DateTime<Utc>, out: &mut Vec<u8>) {
+    let raw_data = STANDARD.encode(record.data);
+    let (code, message) = (record.failure.code, record.failure.message.as_str());
+    let written = match record.failure.output {
+        ErrorOutputType::FormatConversionFailed => serde_json::to_writer(
+            &mut *out,
+            &ConversionLine {
+                attempts_made: record.attempts,
+                arrival_timestamp: record.arrival.timestamp_millis(),
+                last_error_code: code,
+                last_error_message: message,
+                attempt_ending_timestamp: ended.timestamp_millis(),
+                raw_data,
+                sequence_number: record.sequence_number,
+                sub_sequence_number: None,
+                data_catalog_table: None,
+            },
+        ),
+        _ => serde_json::to_writer(
+            &mut *out,
+            &ProcessingLine {
+                attempts_made: record.attempts,
+                arrival_timestamp: record.arrival.timestamp_millis(),
+                error_code: code,
+                error_message: message,
+                attempt_ending_timestamp: ended.timestamp_millis(),
+                raw_data,
+                sequence_number: record.sequence_number,
+                lambda_arn: None,
+            },
+        ),
+    };
+    debug_assert!(written.is_ok(), "these structs are always JSON");
+    out.push(b'\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(failure: &Failure) -> serde_json::Value {
+        let arrival = DateTime::from_timestamp_millis(1_000).unwrap();
+        let record = FailedRecord { failure, attempts: 1, arrival, data: b"{\"a\":", sequence_number: "7" };
+        let mut out = Vec::new();
+        write_line(record, DateTime::from_timestamp_millis(2_000).unwrap(), &mut out);
+        assert_eq!(out.pop(), Some(b'\n'));
+        serde_json::from_slice(&out).unwrap()
+    }
+
+    #[test]
+    fn a_conversion_failure_has_the_services_form() {
+        let line = line(&Failure::conversion("expected a number".to_owned()));
+        assert_eq!(line["attemptsMade"], 1);
+        assert_eq!(line["arrivalTimestamp"], 1_000);
+        assert_eq!(line["attemptEndingTimestamp"], 2_000);
+        assert_eq!(line["lastErrorCode"], "DataFormatConversion.InvalidRecord");
+        assert_eq!(line["lastErrorMessage"], "expected a number");
+        assert_eq!(line["rawData"], "eyJhIjo=");
+        assert_eq!(line["sequenceNumber"], "7");
+        assert!(line["dataCatalogTable"].is_null());
+    }
+
+    #[test]
+    fn a_processing_failure_has_the_services_form() {
+        let line = line(&Failure::transform("no".to_owned()));
+        assert_eq!(
+            (&line["errorCode"], &line["errorMessage"]),
+            (&"Lambda.ProcessingFailedStatus".into(), &"no".into())
+        );
+        assert_eq!(line["rawData"], "eyJhIjo=");
+        assert!(line["lambdaArn"].is_null());
+    }
+}

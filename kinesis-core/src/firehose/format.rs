@@ -1,0 +1,167 @@
+//! What delivered objects hold: records as they came, or typed Parquet.
+//!
+//! Invariant: a format is plain data; it is committed with each sealed object, so that a restart writes what was promised.
+
+use serde::{Deserialize, Serialize};
+
+/// The form of delivered objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum OutputFormat {
+    /// The records' bytes, one after another.
+    Records(RecordsFormat),
+    /// Each record is a JSON object and becomes a row of a Parquet file.
+    Parquet(ParquetFormat),
+}
+
+impl OutputFormat {
+    /// The end of an object's name.
+    #[must_use]
+    pub fn extension(&self) -> &'static str {
+        match self {
+            Self::Parquet(_) => ".parquet",
+            Self::Records(records) if records.compression == Compression::Gzip => ".gz",
+            Self::Records(_) => "",
+        }
+    }
+}
+
+impl Default for OutputFormat {
+    fn default() -> Self {
+        Self::Records(RecordsFormat::default())
+    }
+}
+
+/// Records as they came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordsFormat {
+    separator: Separator,
+    compression: Compression,
+}
+
+impl RecordsFormat {
+    /// Nothing between records, no compression: Firehose's default.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What stands behind each record.
+    #[must_use]
+    pub fn with_separator(mut self, separator: Separator) -> Self {
+        self.separator = separator;
+        self
+    }
+
+    /// How the object is compressed.
+    #[must_use]
+    pub fn with_compression(mut self, compression: Compression) -> Self {
+        self.compression = compression;
+        self
+    }
+
+    /// What stands behind each record.
+    #[must_use]
+    pub fn separator(&self) -> Separator {
+        self.separator
+    }
+
+    /// How the object is compressed.
+    #[must_use]
+    pub fn compression(&self) -> Compression {
+        self.compression
+    }
+}
+
+/// What stands behind each record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Separator {
+    /// Nothing.
+    #[default]
+    None,
+    /// A line feed, unless the record ends with one.
+    Newline,
+}
+
+/// How an object of records is compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// Gzip; the name ends in `.gz`.
+    Gzip,
+}
+
+/// Typed Parquet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParquetFormat {
+    compression: ParquetCompression,
+    partition_columns: PartitionColumns,
+}
+
+impl ParquetFormat {
+    /// Snappy, with the partition columns in the file: Firehose's default.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How column chunks are compressed.
+    #[must_use]
+    pub fn with_compression(mut self, compression: ParquetCompression) -> Self {
+        self.compression = compression;
+        self
+    }
+
+    /// Whether an inferred schema has the fields that partition the records.
+    #[must_use]
+    pub fn with_partition_columns(mut self, columns: PartitionColumns) -> Self {
+        self.partition_columns = columns;
+        self
+    }
+
+    /// How column chunks are compressed.
+    #[must_use]
+    pub fn compression(&self) -> ParquetCompression {
+        self.compression
+    }
+
+    /// Whether an inferred schema has the fields that partition the records.
+    #[must_use]
+    pub fn partition_columns(&self) -> PartitionColumns {
+        self.partition_columns
+    }
+}
+
+/// How column chunks are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ParquetCompression {
+    /// Snappy.
+    #[default]
+    Snappy,
+    /// Zstandard.
+    Zstd,
+    /// Not at all.
+    Uncompressed,
+}
+
+/// Whether files hold the fields that `partition_by` names, which their path holds too. Applies to an inferred schema;
+/// a given one decides itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum PartitionColumns {
+    /// They do, as with Firehose.
+    #[default]
+    Keep,
+    /// They do not, as Hive wants it: a table has a column either in its files or in its folders.
+    Omit,
+}

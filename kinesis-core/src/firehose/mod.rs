@@ -1,0 +1,100 @@
+//! Delivery streams: the records of a stream, buffered, transformed, partitioned, converted, and put into an object
+//! store under the names that Amazon Data Firehose gives.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use kinesis_core::firehose::{DeliverySettings, DeliveryStream, OutputFormat, ParquetFormat};
+//! use kinesis_core::object_store::memory::InMemory;
+//! use kinesis_core::{Kinesis, PutRecord};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> kinesis_core::Result<()> {
+//! let kinesis = Kinesis::memory().open().await?;
+//! let events = kinesis.create_stream("events", 2).await?;
+//! let settings = DeliverySettings::new()
+//!     .with_partition_by(["day"])
+//!     .with_prefix("events/day=!{partitionKeyFromQuery:day}/")
+//!     .with_error_output_prefix("errors/!{firehose:error-output-type}/")
+//!     .with_format(OutputFormat::Parquet(ParquetFormat::new()));
+//! let store = Arc::new(InMemory::new());
+//! let delivery = DeliveryStream::builder("to-files", events.clone(), store).with_settings(settings).open().await?;
+//! events.put_record(PutRecord::new(r#"{"day": 1, "city": "Oslo"}"#, "Oslo")).await?;
+//! delivery.flush().await?;
+//! assert_eq!(delivery.metrics().delivered_rows, 1);
+//! delivery.close().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is promised
+//!
+//! Each record of the source ends in exactly one object: in the data, or under the error output prefix with its reason,
+//! or it was dropped by the transform. That holds through crashes, restarts, failing stores and puts that were applied
+//! although they seemed to fail, because sealing a buffer first commits the object's name and its records to the
+//! source's journal, together with the positions; the put then creates that name, and a name that exists is done. A
+//! restart reads the records of sealed, undelivered objects again and creates those same names. A [`Transform`] must
+//! answer alike when it is given a record again; one that is merely out of order for a while does no harm.
+//!
+//! Not promised: order across objects, and records that retention took while nothing read them (an
+//! [`Expired`](DeliveryEvent::Expired) event says so).
+//!
+//! A failing store is met with repeated puts, and then with back-pressure: the source is not read beyond the memory that
+//! was set, so the stream keeps the data.
+//!
+//! # Prefixes
+//!
+//! | expression | becomes |
+//! |---|---|
+//! | `!{timestamp:yyyy/MM/dd}` | arrival of the object's oldest record, UTC, in letters of Java's `DateTimeFormatter` |
+//! | `!{partitionKeyFromQuery:k}` | the record's top-level field `k`, named in `partition_by` |
+//! | `!{partitionKeyFromLambda:k}` | the partition key `k` of the transform |
+//! | `!{firehose:random-string}` | eleven random characters, others at each place |
+//! | `!{firehose:error-output-type}` | `processing-failed`, `format-conversion-failed`, `activePartitionExceeded`; in the error output prefix only |
+//!
+//! A prefix without expressions gets `yyyy/MM/dd/HH/` behind it; one with expressions needs an error output prefix that
+//! names the error type. Values of partition keys are percent-encoded as Hive does, so that none leaves its folder.
+//!
+//! # Limits
+//!
+//! Week fields (`Y`, `w`) follow ISO 8601. Time zones other than UTC, JQ expressions, ORC, other destinations than an
+//! object store, and direct puts are not here yet.
+
+mod buffer;
+pub(crate) mod claim;
+mod deliver;
+mod delivery_stream;
+mod encode;
+mod error_output;
+mod event;
+mod format;
+mod intake;
+mod ledger;
+mod metrics;
+mod object_name;
+mod prefix;
+mod range_set;
+mod retry;
+mod route;
+mod schema;
+mod sealing;
+pub mod settings;
+mod source;
+mod timestamp_pattern;
+mod transform;
+mod worker;
+
+pub use arrow_schema;
+
+pub use delivery_stream::{DeliveryStream, DeliveryStreamBuilder, EVENTS_KEPT};
+pub use error_output::ErrorOutputType;
+pub use event::{Delivered, DeliveryEvent, PartitionKeys, Rejected, Retrying};
+pub use format::{
+    Compression, OutputFormat, ParquetCompression, ParquetFormat, PartitionColumns, RecordsFormat, Separator,
+};
+pub use metrics::DeliveryMetrics;
+pub use schema::SchemaSource;
+pub use settings::{DeliverySettings, StartAt};
+pub use transform::{
+    TRANSFORM_BYTES_MAX, TRANSFORM_RECORDS_MAX, TRANSFORM_RETRIES, Transform, TransformOutcome, TransformRecord,
+    TransformResult, transform_fn,
+};

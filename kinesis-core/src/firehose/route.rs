@@ -1,0 +1,255 @@
+//! Which partition a record belongs to, by top-level fields of its JSON and by keys of the transform.
+//!
+//! Pure: the same record and settings give the same route.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+use bytes::Bytes;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::error_output::Failure;
+use super::event::PartitionKeys;
+use super::prefix::{PREFIX_BYTES_MAX, Prefix};
+use super::transform::{Kept, Transformed};
+use crate::read::Record;
+
+/// A record with its destination.
+#[derive(Clone, Debug)]
+pub(super) struct Routed {
+    pub(super) record: Record,
+    /// The payload to deliver; of a failed record the one it came with.
+    pub(super) data: Bytes,
+    pub(super) route: Route,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    Partition(PartitionKeys),
+    Failed(Failure),
+    Dropped,
+}
+
+/// Finds routes.
+#[derive(Clone, Debug)]
+pub(super) struct Router {
+    fields: Vec<String>,
+    lambda_keys: Vec<String>,
+    prefix: Prefix,
+}
+
+/// Keys and values that were seen, so that the records of a partition share one allocation.
+type Seen = HashMap<Vec<String>, Result<PartitionKeys, Failure>>;
+
+impl Router {
+    pub(super) fn new(fields: &[String], prefix: &Prefix) -> Self {
+        let lambda_keys = prefix.lambda_keys().into_iter().map(str::to_owned).collect();
+        Self { fields: fields.to_vec(), lambda_keys, prefix: prefix.clone() }
+    }
+
+    /// The route of each record, in order.
+    pub(super) fn route(&self, records: Vec<Transformed>) -> Vec<Routed> {
+        let mut seen = Seen::new();
+        records.into_iter().map(|record| self.route_one(record, &mut seen)).collect()
+    }
+
+    fn route_one(&self, Transformed { record, result }: Transformed, seen: &mut Seen) -> Routed {
+        let raw = record.data.clone();
+        match result {
+            Err(failure) => Routed { record, data: raw, route: Route::Failed(failure) },
+            Ok(Kept::Dropped) => Routed { record, data: raw, route: Route::Dropped },
+            Ok(Kept::Data { data, partition_keys }) => match self.keys(&data, &partition_keys, seen) {
+                Ok(keys) => Routed { record, data, route: Route::Partition(keys) },
+                Err(failure) => Routed { record, data: raw, route: Route::Failed(failure) },
+            },
+        }
+    }
+
+    fn keys(&self, data: &[u8], given: &BTreeMap<String, String>, seen: &mut Seen) -> Result<PartitionKeys, Failure> {
+        let mut values = top_level(data, &self.fields).map_err(Failure::partition_keys)?;
+        for key in &self.lambda_keys {
+            let value = given.get(key).filter(|value| !value.is_empty());
+            let missing = || Failure::partition_keys(format!("the transform gave no value for partition key '{key}'"));
+            values.push(value.ok_or_else(missing)?.clone());
+        }
+        if let Some(keys) = seen.get(&values) {
+            return keys.clone();
+        }
+        let names = self.fields.iter().chain(&self.lambda_keys);
+        let keys = PartitionKeys::new(names.zip(&values));
+        let keys = match self.prefix.rendered_bytes(&keys) {
+            bytes if bytes > PREFIX_BYTES_MAX => Err(Failure::partition_keys(format!(
+                "the prefix with these partition keys has {bytes} bytes, more than {PREFIX_BYTES_MAX}"
+            ))),
+            _ => Ok(keys),
+        };
+        seen.insert(values, keys.clone());
+        keys
+    }
+}
+
+/// The scalars that `fields` have at the top level of the JSON object in `data`, as text.
+fn top_level(data: &[u8], fields: &[String]) -> Result<Vec<String>, String> {
+    if fields.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut values = vec![Value::Missing; fields.len()];
+    let mut json = serde_json::Deserializer::from_slice(data);
+    let read = Object { fields, values: &mut values }.deserialize(&mut json).and_then(|()| json.end());
+    read.map_err(|error| format!("the record is no JSON object: {error}"))?;
+    let text = |(value, field): (Value, &String)| match value {
+        Value::Text(text) if !text.is_empty() => Ok(text),
+        Value::Nested => Err(format!("partition field '{field}' is an object or an array")),
+        Value::Missing | Value::Text(_) => Err(format!("partition field '{field}' is missing, null or empty")),
+    };
+    values.into_iter().zip(fields).map(text).collect()
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Value {
+    Missing,
+    Text(String),
+    Nested,
+}
+
+struct Object<'a> {
+    fields: &'a [String],
+    values: &'a mut [Value],
+}
+
+impl<'de> DeserializeSeed<'de> for Object<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Object<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(at) = map.next_key_seed(Key { fields: self.fields })? {
+            match at.and_then(|at| self.values.get_mut(at)) {
+                Some(value) => *value = map.next_value_seed(Scalar)?,
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A field's name, as its place among the wanted ones.
+struct Key<'a> {
+    fields: &'a [String],
+}
+
+impl<'de> DeserializeSeed<'de> for Key<'_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Key<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a field's name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(self.fields.iter().position(|field| field == name))
+    }
+}
+
+/// A value as text, if it is a scalar.
+struct Scalar;
+
+impl<'de> DeserializeSeed<'de> for Scalar {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Scalar {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Text(value.to_string()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Text(value.to_string()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Text(value.to_string()))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+        if value.is_finite() { Ok(Value::Text(value.to_string())) } else { Err(E::custom("a number out of range")) }
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::Text(value.to_owned()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Missing)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Value::Nested)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Value::Nested)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(data: &str, expected: Result<&[&str], &str>) {
+        let fields = ["month".to_owned(), "day".to_owned()];
+        match (top_level(data.as_bytes(), &fields), expected) {
+            (Ok(values), Ok(expected)) => assert_eq!(values, expected, "{data}"),
+            (Err(reason), Err(part)) => assert!(reason.contains(part), "{data}: {reason}"),
+            (found, expected) => panic!("{data}: {found:?}, not {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn scalars_at_the_top_level_are_keys() {
+        check(r#"{"month": 1, "x": {"day": 7}, "day": "02"}"#, Ok(&["1", "02"]));
+        check(r#"{"day": true, "month": -1.5}"#, Ok(&["-1.5", "true"]));
+        check(r#"{"day": "a\"b", "month": "\u00e9"}"#, Ok(&["é", "a\"b"]));
+    }
+
+    #[test]
+    fn everything_else_is_a_failure_with_its_reason() {
+        check(r#"{"month": 1}"#, Err("'day' is missing"));
+        check(r#"{"month": 1, "day": null}"#, Err("'day' is missing"));
+        check(r#"{"month": "", "day": 1}"#, Err("'month' is missing"));
+        check(r#"{"month": [1], "day": {}}"#, Err("'month' is an object or an array"));
+        check(r#"{"month": 1, "day": 2"#, Err("no JSON object"));
+        check(r#"{"month": 1, "day": 2} {}"#, Err("trailing characters"));
+        check("[1]", Err("no JSON object"));
+        check("", Err("no JSON object"));
+    }
+}

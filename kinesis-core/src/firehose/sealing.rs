@@ -1,0 +1,190 @@
+//! Sealing: giving buffers their objects' names, and making that promise durable before anything is put.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow_schema::SchemaRef;
+use rand::Rng;
+use table_core::RowDecoder;
+
+use super::buffer::{Buffer, BufferKey};
+use super::deliver::Sealed;
+use super::error_output::ErrorOutputType;
+use super::event::{DeliveryEvent, PartitionKeys};
+use super::format::{OutputFormat, PartitionColumns};
+use super::ledger::SealedObject;
+use super::object_name::ObjectSuffix;
+use super::retry::Backoff;
+use super::schema::{Kind, infer};
+use super::worker::Worker;
+use crate::{Error, ErrorKind, Result};
+
+/// Buffers sealed by one commit.
+const SEALED_AT_ONCE: usize = 128;
+
+impl Worker {
+    /// Seals the buffers of these keys, or the first of them, and queues them for delivery.
+    pub(super) async fn seal(&mut self, keys: Vec<BufferKey>) -> Result<()> {
+        let take = |key: BufferKey| self.buffers.take(&key).map(|buffer| (key, buffer));
+        let buffers: Vec<_> = keys.into_iter().take(SEALED_AT_ONCE).filter_map(take).collect();
+        let (buffers, schema) = self.find_schema(buffers).await?;
+        let mut sealed = Vec::with_capacity(buffers.len());
+        for (key, buffer) in buffers {
+            let object = self.promise(key, &buffer, schema)?;
+            let number = self.ledger.seal(object.clone());
+            let schema = schema.and_then(|schema| self.ledger.schema_of(schema));
+            sealed.push(Sealed { number, object, buffer, schema, seed: self.rng.random() });
+        }
+        self.commit().await?;
+        sealed.into_iter().for_each(|sealed| self.queue.push(sealed));
+        Ok(())
+    }
+
+    /// Makes positions and ledger durable. Resolves once they are.
+    pub(super) async fn commit(&mut self) -> Result<()> {
+        // A closed shard is forgotten once retention took its records; so is where we stand in it.
+        let shards = self.stages.stream.list_shards()?;
+        let positions = self.progress.positions(&shards, &self.buffers.behind());
+        for (shard, position) in &positions {
+            self.ledger.move_to(*shard, position.index());
+        }
+        let state = self.ledger.write()?;
+        let started = self.clock.monotonic();
+        let mut backoff = Backoff::new(self.rng.random());
+        loop {
+            let committed = self.stages.stream.commit(&self.consumer, positions.clone(), Some(state.clone())).await;
+            match committed {
+                Ok(()) => break,
+                Err(error) => {
+                    let elapsed = self.clock.monotonic().saturating_sub(started);
+                    if !error.is_retryable() || elapsed > self.settings.retry_duration() {
+                        return Err(error);
+                    }
+                    self.clock.sleep(backoff.next_wait()).await;
+                }
+            }
+        }
+        self.uncommitted = false;
+        Ok(())
+    }
+
+    /// The object that a buffer becomes.
+    fn promise(&mut self, key: BufferKey, buffer: &Buffer, schema: Option<u64>) -> Result<SealedObject> {
+        let oldest = buffer.oldest();
+        let suffix = ObjectSuffix::new(&self.name, self.ledger.version, oldest, &mut self.rng);
+        let format = self.settings.format();
+        let (partition, failed) = match key {
+            BufferKey::Partition(partition) => (partition, None),
+            BufferKey::Failed(output) => (PartitionKeys::default(), Some(output)),
+        };
+        let path = match failed {
+            None => {
+                let prefix = self.prefixes.data.render(oldest, &partition, None, &mut self.rng);
+                Some(suffix.path(&prefix, format.extension())?.to_string())
+            }
+            Some(_) => None,
+        };
+        // Records of a data object can still fail: at conversion, or in the transform after a restart.
+        let outputs = match failed {
+            None => vec![ErrorOutputType::ProcessingFailed, ErrorOutputType::FormatConversionFailed],
+            Some(output) => vec![output],
+        };
+        let mut errors = BTreeMap::new();
+        for output in outputs {
+            let prefix = self.prefixes.errors.render(oldest, &PartitionKeys::default(), Some(output), &mut self.rng);
+            errors.insert(output, suffix.path(&prefix, "")?.to_string());
+        }
+        Ok(SealedObject {
+            path,
+            errors,
+            failed,
+            partition,
+            format,
+            schema: schema.filter(|_| failed.is_none()),
+            records: buffer.len() as u64,
+            bytes: buffer.bytes() as u64,
+            members: buffer.members().clone(),
+        })
+    }
+
+    /// The number of the schema for these buffers, which are handed back; none if the format needs none.
+    async fn find_schema(
+        &mut self,
+        buffers: Vec<(BufferKey, Buffer)>,
+    ) -> Result<(Vec<(BufferKey, Buffer)>, Option<u64>)> {
+        let OutputFormat::Parquet(format) = self.settings.format() else { return Ok((buffers, None)) };
+        if buffers.iter().all(|(key, _)| matches!(key, BufferKey::Failed(_))) {
+            return Ok((buffers, None));
+        }
+        let known = self.ledger.schema();
+        let (buffers, schema) = match &self.schema.0 {
+            Kind::Fixed(schema) => (buffers, Arc::clone(schema)),
+            Kind::Function(_) => (buffers, self.fetch_schema().await?),
+            Kind::Inferred => {
+                let omitted = match format.partition_columns() {
+                    PartitionColumns::Keep => Vec::new(),
+                    PartitionColumns::Omit => self.settings.partition_by().to_vec(),
+                };
+                infer_schema(buffers, known.clone(), omitted).await?
+            }
+        };
+        let number = self.ledger.set_schema(&schema);
+        if known.as_deref() != Some(schema.as_ref()) {
+            self.deliverer.announcer.announce(DeliveryEvent::SchemaChanged { schema }).await;
+        }
+        Ok((buffers, Some(number)))
+    }
+
+    /// Asks the schema function, again for a while if it fails.
+    async fn fetch_schema(&mut self) -> Result<SchemaRef> {
+        let Kind::Function(fetch) = self.schema.0.clone() else {
+            return Err(Error::new(ErrorKind::Internal, "there is no schema function"));
+        };
+        let started = self.clock.monotonic();
+        let mut backoff = Backoff::new(self.rng.random());
+        loop {
+            let fetched = match fetch().await {
+                Ok(schema) => check_schema(&schema).map(|()| schema),
+                Err(error) => Err(error),
+            };
+            match fetched {
+                Ok(schema) => return Ok(schema),
+                Err(error) => {
+                    let elapsed = self.clock.monotonic().saturating_sub(started);
+                    if !error.is_retryable() || elapsed > self.settings.retry_duration() {
+                        return Err(error);
+                    }
+                    tracing::warn!(name = self.name, error = ?error, "the schema could not be fetched");
+                    self.clock.sleep(backoff.next_wait()).await;
+                }
+            }
+        }
+    }
+}
+
+/// Refuses a schema that JSON is not converted to.
+///
+/// # Errors
+///
+/// `InvalidInput` that names the column.
+pub(super) fn check_schema(schema: &SchemaRef) -> Result<()> {
+    if schema.fields().is_empty() {
+        return Err(Error::new(ErrorKind::InvalidInput, "a schema without columns: records could not be kept in it"));
+    }
+    let decoder = RowDecoder::new(Arc::clone(schema));
+    decoder.map(drop).map_err(|error| Error::new(error.kind(), error.message().to_owned()).with_source(error))
+}
+
+async fn infer_schema(
+    buffers: Vec<(BufferKey, Buffer)>,
+    known: Option<SchemaRef>,
+    omitted: Vec<String>,
+) -> Result<(Vec<(BufferKey, Buffer)>, SchemaRef)> {
+    let inferring = tokio::task::spawn_blocking(move || {
+        let data = buffers.iter().filter(|(key, _)| matches!(key, BufferKey::Partition(_)));
+        let records = data.flat_map(|(_, buffer)| buffer.records().map(|(_, data, _)| data));
+        let schema = infer(known.as_deref(), records, &omitted);
+        (buffers, Arc::new(schema))
+    });
+    inferring.await.map_err(|error| Error::new(ErrorKind::Internal, "inferring a schema panicked").with_source(error))
+}

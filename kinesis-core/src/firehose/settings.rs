@@ -1,0 +1,355 @@
+//! The plain settings of a delivery stream, each with its bounds.
+//!
+//! Invariant: settings that `validate` accepts need no further checks; changing them raises the version in object names.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::format::OutputFormat;
+use super::prefix::Prefixes;
+use crate::{Error, Result};
+
+/// Bytes of records that seal a buffer, unless set. Firehose's default.
+pub const BUFFER_BYTES_DEFAULT: usize = 5 * 1024 * 1024;
+/// The smallest buffer. Firehose's is 1 MiB; a store in the same process or a test may want less.
+pub const BUFFER_BYTES_MIN: usize = 1024;
+/// The largest buffer. Firehose's bound.
+pub const BUFFER_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// The age that seals a buffer, unless set. Firehose's default.
+pub const BUFFER_INTERVAL_DEFAULT: Duration = Duration::from_secs(300);
+/// The longest age. Firehose's bound.
+pub const BUFFER_INTERVAL_MAX: Duration = Duration::from_secs(900);
+/// Bytes of records in memory, buffered or waiting for the store, unless set.
+pub const MEMORY_BYTES_DEFAULT: usize = 256 * 1024 * 1024;
+/// The least memory that can be set.
+pub const MEMORY_BYTES_MIN: usize = 64 * 1024;
+/// Partitions that may be buffered or under way at once, unless set. Firehose's default.
+pub const ACTIVE_PARTITIONS_DEFAULT: usize = 500;
+/// The most active partitions that can be set. Firehose's bound.
+pub const ACTIVE_PARTITIONS_MAX: usize = 5_000;
+/// Fields that can partition records.
+pub const PARTITION_KEYS_MAX: usize = 50;
+/// How long a failing put is repeated, unless set. Firehose's bound for S3.
+pub const RETRY_DURATION_DEFAULT: Duration = Duration::from_secs(24 * 3600);
+/// How long one put may take, unless set.
+pub const PUT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(120);
+/// Objects put at once, unless set.
+pub const DELIVERIES_DEFAULT: usize = 4;
+/// The most objects put at once.
+pub const DELIVERIES_MAX: usize = 256;
+/// Characters of a delivery stream's name.
+pub const NAME_CHARS_MAX: usize = 64;
+
+/// How a delivery stream buffers, partitions, converts and retries.
+///
+/// ```
+/// use std::time::Duration;
+/// use kinesis_core::firehose::{DeliverySettings, OutputFormat, ParquetFormat};
+///
+/// let settings = DeliverySettings::new()
+///     .with_buffer_bytes(64 * 1024 * 1024)
+///     .with_buffer_interval(Duration::from_secs(60))
+///     .with_partition_by(["month", "day"])
+///     .with_prefix("flights/month=!{partitionKeyFromQuery:month}/day=!{partitionKeyFromQuery:day}/")
+///     .with_error_output_prefix("errors/!{firehose:error-output-type}/")
+///     .with_format(OutputFormat::Parquet(ParquetFormat::new()));
+/// assert!(settings.validate().is_ok());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeliverySettings {
+    buffer_bytes: usize,
+    buffer_interval: Duration,
+    memory_bytes: usize,
+    active_partitions_max: usize,
+    partition_by: Vec<String>,
+    prefix: String,
+    error_output_prefix: Option<String>,
+    format: OutputFormat,
+    retry_duration: Duration,
+    put_timeout: Duration,
+    deliveries: usize,
+    conversions: usize,
+    start: StartAt,
+}
+
+/// Where a delivery stream begins in a stream that it has not read before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum StartAt {
+    /// At the oldest record that retention has left.
+    #[default]
+    TrimHorizon,
+    /// Behind the newest record, as Firehose does.
+    Latest,
+}
+
+impl Default for DeliverySettings {
+    fn default() -> Self {
+        Self {
+            buffer_bytes: BUFFER_BYTES_DEFAULT,
+            buffer_interval: BUFFER_INTERVAL_DEFAULT,
+            memory_bytes: MEMORY_BYTES_DEFAULT,
+            active_partitions_max: ACTIVE_PARTITIONS_DEFAULT,
+            partition_by: Vec::new(),
+            prefix: String::new(),
+            error_output_prefix: None,
+            format: OutputFormat::default(),
+            retry_duration: RETRY_DURATION_DEFAULT,
+            put_timeout: PUT_TIMEOUT_DEFAULT,
+            deliveries: DELIVERIES_DEFAULT,
+            conversions: 2,
+            start: StartAt::default(),
+        }
+    }
+}
+
+impl DeliverySettings {
+    /// Firehose's defaults: 5 MiB or 300 s, records as they came, `yyyy/MM/dd/HH/`.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Bytes of records that seal a buffer; each dynamic partition has its own. [`BUFFER_BYTES_MIN`] to
+    /// [`BUFFER_BYTES_MAX`]. A hint: the record that reaches it is still in.
+    #[must_use]
+    pub fn with_buffer_bytes(mut self, bytes: usize) -> Self {
+        self.buffer_bytes = bytes;
+        self
+    }
+
+    /// The age at which a buffer is sealed, counted from its first record; 0 to [`BUFFER_INTERVAL_MAX`]. With 0, what
+    /// one read brings is sealed at once.
+    #[must_use]
+    pub fn with_buffer_interval(mut self, interval: Duration) -> Self {
+        self.buffer_interval = interval;
+        self
+    }
+
+    /// Bytes of records in memory, [`MEMORY_BYTES_MIN`] or more; beyond it the source is not read, and the largest
+    /// buffers are sealed early. One read of at most
+    /// [`GET_RECORDS_BYTES_MAX`](crate::limits::GET_RECORDS_BYTES_MAX) can go past it. Objects that are being encoded
+    /// come on top: [`with_conversions`](Self::with_conversions) of them at once.
+    #[must_use]
+    pub fn with_memory_bytes(mut self, bytes: usize) -> Self {
+        self.memory_bytes = bytes;
+        self
+    }
+
+    /// Partitions that may be buffered or under way at once, 1 to [`ACTIVE_PARTITIONS_MAX`]. Records of one more go to
+    /// the error output prefix as `activePartitionExceeded`, as with Firehose.
+    #[must_use]
+    pub fn with_active_partitions_max(mut self, partitions: usize) -> Self {
+        self.active_partitions_max = partitions;
+        self
+    }
+
+    /// Dynamic partitioning by these top-level fields of the JSON record; the prefix must name each as
+    /// `!{partitionKeyFromQuery:field}`. A record where one is missing, null, empty or no scalar goes to the error
+    /// output prefix.
+    #[must_use]
+    pub fn with_partition_by<S: Into<String>>(mut self, fields: impl IntoIterator<Item = S>) -> Self {
+        self.partition_by = fields.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Where objects go; see the [module's documentation](super#prefixes) for expressions and defaults.
+    #[must_use]
+    pub fn with_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Where failed records go.
+    #[must_use]
+    pub fn with_error_output_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.error_output_prefix = Some(prefix.into());
+        self
+    }
+
+    /// What objects hold.
+    #[must_use]
+    pub fn with_format(mut self, format: OutputFormat) -> Self {
+        self.format = format;
+        self
+    }
+
+    /// How long a failing put is repeated. Then the delivery stream stops with an error; nothing is lost, and opening it
+    /// again goes on.
+    #[must_use]
+    pub fn with_retry_duration(mut self, duration: Duration) -> Self {
+        self.retry_duration = duration;
+        self
+    }
+
+    /// How long one put may take before it counts as failed; more than zero.
+    #[must_use]
+    pub fn with_put_timeout(mut self, timeout: Duration) -> Self {
+        self.put_timeout = timeout;
+        self
+    }
+
+    /// Objects put at once, 1 to [`DELIVERIES_MAX`].
+    #[must_use]
+    pub fn with_deliveries(mut self, deliveries: usize) -> Self {
+        self.deliveries = deliveries;
+        self
+    }
+
+    /// Objects encoded at once, each on a thread of its own, 1 to [`DELIVERIES_MAX`].
+    #[must_use]
+    pub fn with_conversions(mut self, conversions: usize) -> Self {
+        self.conversions = conversions;
+        self
+    }
+
+    /// Where to begin in a stream that this delivery stream has not read before.
+    #[must_use]
+    pub fn with_start(mut self, start: StartAt) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// Bytes that seal a buffer.
+    #[must_use]
+    pub fn buffer_bytes(&self) -> usize {
+        self.buffer_bytes
+    }
+
+    /// The age that seals a buffer.
+    #[must_use]
+    pub fn buffer_interval(&self) -> Duration {
+        self.buffer_interval
+    }
+
+    /// Bytes of records in memory.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+
+    /// Partitions that may be active at once.
+    #[must_use]
+    pub fn active_partitions_max(&self) -> usize {
+        self.active_partitions_max
+    }
+
+    /// The fields that partition records.
+    #[must_use]
+    pub fn partition_by(&self) -> &[String] {
+        &self.partition_by
+    }
+
+    /// What objects hold.
+    #[must_use]
+    pub fn format(&self) -> OutputFormat {
+        self.format
+    }
+
+    pub(super) fn retry_duration(&self) -> Duration {
+        self.retry_duration
+    }
+
+    pub(super) fn put_timeout(&self) -> Duration {
+        self.put_timeout
+    }
+
+    pub(super) fn deliveries(&self) -> usize {
+        self.deliveries
+    }
+
+    pub(super) fn conversions(&self) -> usize {
+        self.conversions
+    }
+
+    pub(super) fn start(&self) -> StartAt {
+        self.start
+    }
+
+    /// Checks every bound and both prefixes, as opening a delivery stream does.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` that names the setting, its value and its bounds.
+    pub fn validate(&self) -> Result<()> {
+        self.prefixes().map(drop)
+    }
+
+    pub(super) fn prefixes(&self) -> Result<Prefixes> {
+        within("buffer bytes", self.buffer_bytes, BUFFER_BYTES_MIN, BUFFER_BYTES_MAX)?;
+        within("memory bytes", self.memory_bytes, MEMORY_BYTES_MIN, usize::MAX)?;
+        within("active partitions", self.active_partitions_max, 1, ACTIVE_PARTITIONS_MAX)?;
+        within("deliveries", self.deliveries, 1, DELIVERIES_MAX)?;
+        within("conversions", self.conversions, 1, DELIVERIES_MAX)?;
+        within("partition keys", self.partition_by.len(), 0, PARTITION_KEYS_MAX)?;
+        if self.buffer_interval > BUFFER_INTERVAL_MAX {
+            let (given, most) = (self.buffer_interval, BUFFER_INTERVAL_MAX);
+            return Err(Error::invalid(format!("a buffer interval of {given:?}: 0 to {most:?} are possible")));
+        }
+        if self.put_timeout.is_zero() {
+            return Err(Error::invalid("a put timeout of zero: no put could succeed"));
+        }
+        let prefixes = Prefixes::parse(&self.prefix, self.error_output_prefix.as_deref())?;
+        self.check_partition_keys(&prefixes)?;
+        Ok(prefixes)
+    }
+
+    fn check_partition_keys(&self, prefixes: &Prefixes) -> Result<()> {
+        let named = prefixes.data.query_keys();
+        for (number, field) in self.partition_by.iter().enumerate() {
+            if field.is_empty() || self.partition_by.iter().take(number).any(|earlier| earlier == field) {
+                return Err(Error::invalid(format!("partition field '{field}' is empty or named twice")));
+            }
+            if !named.contains(field.as_str()) {
+                return Err(Error::invalid(format!(
+                    "partition field '{field}' is not in prefix '{}': add !{{partitionKeyFromQuery:{field}}}",
+                    self.prefix
+                )));
+            }
+            if prefixes.data.lambda_keys().contains(field.as_str()) {
+                return Err(Error::invalid(format!("partition key '{field}' is both a field and from the transform")));
+            }
+        }
+        match named.iter().find(|key| !self.partition_by.iter().any(|field| field == *key)) {
+            Some(key) => Err(Error::invalid(format!(
+                "prefix '{}' names partition key '{key}', which is no field to partition by: add it there",
+                self.prefix
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn within(what: &str, value: usize, least: usize, most: usize) -> Result<()> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("{what}: {value} is not within {least} to {most}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    #[test]
+    fn bounds_are_firehoses() {
+        assert!(DeliverySettings::new().validate().is_ok());
+        let wrong = [
+            DeliverySettings::new().with_buffer_bytes(BUFFER_BYTES_MAX + 1),
+            DeliverySettings::new().with_buffer_bytes(0),
+            DeliverySettings::new().with_buffer_interval(Duration::from_secs(901)),
+            DeliverySettings::new().with_active_partitions_max(5_001),
+            DeliverySettings::new().with_memory_bytes(1),
+            DeliverySettings::new().with_put_timeout(Duration::ZERO),
+            DeliverySettings::new().with_partition_by(["day"]),
+            DeliverySettings::new().with_prefix("!{partitionKeyFromQuery:day}/").with_error_output_prefix("e/"),
+        ];
+        for settings in wrong {
+            assert_eq!(settings.validate().unwrap_err().kind(), ErrorKind::InvalidInput, "{settings:?}");
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! A function between source and destination, with the contract of Firehose's Lambda.
+//!
+//! Every record that goes in comes back under its id: as new data, dropped, or failed. An id that does not come back
+//! is a failed record, never a lost one.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use durable_core::Clock;
+use futures::future::BoxFuture;
+
+use super::error_output::Failure;
+use super::retry::Backoff;
+use crate::read::Record;
+use crate::{Error, ErrorKind, Result};
+
+/// Records in one call. Firehose's bound is 6 MB; see [`TRANSFORM_BYTES_MAX`].
+pub const TRANSFORM_RECORDS_MAX: usize = 500;
+/// Bytes of records in one call; a single larger record is still handed over.
+pub const TRANSFORM_BYTES_MAX: usize = 6 * 1024 * 1024;
+/// How often a call that fails is made again. Firehose's default.
+pub const TRANSFORM_RETRIES: u32 = 3;
+
+/// Changes records on their way. Implement it for batches; [`transform_fn`] makes one of a plain function.
+pub trait Transform: Send + Sync + 'static {
+    /// The outcome of each record, under the id it came with, in any order.
+    ///
+    /// A record may be handed over again after a restart and must then get the same outcome: one that fails the second
+    /// time, say, can end both in the data and under the error output prefix.
+    ///
+    /// # Errors
+    ///
+    /// An error means that the call failed as a whole: it is made [`TRANSFORM_RETRIES`] times more, then every record
+    /// of it is failed. Records that a restart hands over again are not failed by that: the call is repeated for as long
+    /// as puts are.
+    fn apply(&self, records: Vec<TransformRecord>) -> BoxFuture<'static, Result<Vec<TransformOutcome>>>;
+}
+
+/// A record on its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TransformRecord {
+    /// Names the record within the call and across calls: its sequence number.
+    pub record_id: String,
+    /// When it was put.
+    pub arrival: DateTime<Utc>,
+    /// The key it was put with.
+    pub partition_key: String,
+    /// Its payload.
+    pub data: Bytes,
+}
+
+/// What became of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TransformOutcome {
+    /// The id it came with.
+    pub record_id: String,
+    /// What became of it.
+    pub result: TransformResult,
+}
+
+impl TransformOutcome {
+    /// The result for the record of this id.
+    pub fn new(record_id: impl Into<String>, result: TransformResult) -> Self {
+        Self { record_id: record_id.into(), result }
+    }
+}
+
+/// What became of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TransformResult {
+    /// It goes on with this data.
+    Ok {
+        /// The payload from now on.
+        data: Bytes,
+        /// The values of `!{partitionKeyFromLambda:key}`.
+        partition_keys: BTreeMap<String, String>,
+    },
+    /// It was left out on purpose.
+    Dropped,
+    /// It goes to the error output prefix as it came.
+    ProcessingFailed {
+        /// Why.
+        message: String,
+    },
+}
+
+impl TransformResult {
+    /// It goes on with this data.
+    pub fn ok(data: impl Into<Bytes>) -> Self {
+        Self::Ok { data: data.into(), partition_keys: BTreeMap::new() }
+    }
+
+    /// It goes on with this data and these partition keys.
+    pub fn keyed<K: Into<String>, V: Into<String>>(
+        data: impl Into<Bytes>,
+        keys: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        let partition_keys = keys.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+        Self::Ok { data: data.into(), partition_keys }
+    }
+
+    /// It failed.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::ProcessingFailed { message: message.into() }
+    }
+}
+
+/// A transform of a function over single records, which runs on a blocking thread.
+///
+/// ```
+/// use kinesis_core::firehose::{TransformResult, transform_fn};
+///
+/// let upper = transform_fn(|record| TransformResult::ok(record.data.to_ascii_uppercase()));
+/// ```
+pub fn transform_fn<F>(function: F) -> impl Transform
+where
+    F: Fn(&TransformRecord) -> TransformResult + Send + Sync + 'static,
+{
+    PerRecord { function: Arc::new(function) }
+}
+
+struct PerRecord<F> {
+    function: Arc<F>,
+}
+
+impl<F> Transform for PerRecord<F>
+where
+    F: Fn(&TransformRecord) -> TransformResult + Send + Sync + 'static,
+{
+    fn apply(&self, records: Vec<TransformRecord>) -> BoxFuture<'static, Result<Vec<TransformOutcome>>> {
+        let function = Arc::clone(&self.function);
+        Box::pin(async move {
+            let outcomes = tokio::task::spawn_blocking(move || {
+                let outcome = |record: TransformRecord| TransformOutcome {
+                    result: function(&record),
+                    record_id: record.record_id,
+                };
+                records.into_iter().map(outcome).collect()
+            });
+            outcomes.await.map_err(|error| Error::new(ErrorKind::Internal, "the transform panicked").with_source(error))
+        })
+    }
+}
+
+/// A record as the stages behind the transform see it.
+#[derive(Clone, Debug)]
+pub(super) struct Transformed {
+    pub(super) record: Record,
+    pub(super) result: Result<Kept, Failure>,
+}
+
+/// What the transform left of a record that did not fail.
+#[derive(Clone, Debug)]
+pub(super) enum Kept {
+    Data { data: Bytes, partition_keys: BTreeMap<String, String> },
+    Dropped,
+}
+
+/// What a call that keeps failing does to its records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outage {
+    /// They are failed, as with Firehose.
+    FailsRecords,
+    /// Nothing: they were promised to an object as data and stay so. The answer is an error instead.
+    IsAnError,
+}
+
+/// Runs `records` through `transform`, in calls within the bounds, or leaves them as they are without one.
+///
+/// # Errors
+///
+/// `Unavailable` for an outage that [is one](Outage::IsAnError).
+pub(super) async fn transform_all(
+    records: Vec<Record>,
+    transform: Option<&Arc<dyn Transform>>,
+    outage: Outage,
+    clock: &Arc<dyn Clock>,
+    seed: u64,
+) -> Result<Vec<Transformed>> {
+    let Some(transform) = transform else {
+        return Ok(records.into_iter().map(unchanged).collect());
+    };
+    let mut done = Vec::with_capacity(records.len());
+    let mut rest = records.into_iter().peekable();
+    while rest.peek().is_some() {
+        let mut call = Vec::new();
+        let mut bytes = 0;
+        while let Some(record) = rest.next_if(|record| {
+            call.is_empty() || (call.len() < TRANSFORM_RECORDS_MAX && bytes + record.data.len() <= TRANSFORM_BYTES_MAX)
+        }) {
+            bytes += record.data.len();
+            call.push(record);
+        }
+        done.extend(transform_call(call, transform, outage, clock, seed).await?);
+    }
+    Ok(done)
+}
+
+fn unchanged(record: Record) -> Transformed {
+    let kept = Kept::Data { data: record.data.clone(), partition_keys: BTreeMap::new() };
+    Transformed { result: Ok(kept), record }
+}
+
+async fn transform_call(
+    records: Vec<Record>,
+    transform: &Arc<dyn Transform>,
+    outage: Outage,
+    clock: &Arc<dyn Clock>,
+    seed: u64,
+) -> Result<Vec<Transformed>> {
+    let input: Vec<_> = records
+        .iter()
+        .map(|record| TransformRecord {
+            record_id: record.sequence_number.to_string(),
+            arrival: record.arrival,
+            partition_key: record.partition_key.to_string(),
+            data: record.data.clone(),
+        })
+        .collect();
+    let outcomes = match answer(transform, &input, clock, seed).await {
+        Ok(outcomes) => outcomes,
+        Err(error) if outage == Outage::IsAnError => {
+            let message = "the transform fails for records that were promised to an object as data";
+            return Err(Error::new(ErrorKind::Unavailable, message).with_source(error));
+        }
+        Err(error) => {
+            let failed = |record| Transformed { record, result: Err(Failure::invocation(format!("{error:?}"))) };
+            return Ok(records.into_iter().map(failed).collect());
+        }
+    };
+    let mut by_id: HashMap<_, _> = outcomes.into_iter().map(|outcome| (outcome.record_id, outcome.result)).collect();
+    let outcome = |(record, id): (Record, TransformRecord)| Transformed {
+        result: match by_id.remove(&id.record_id) {
+            Some(TransformResult::Ok { data, partition_keys }) => Ok(Kept::Data { data, partition_keys }),
+            Some(TransformResult::Dropped) => Ok(Kept::Dropped),
+            Some(TransformResult::ProcessingFailed { message }) => Err(Failure::transform(message)),
+            None => Err(Failure::invocation("the transform did not return this record's id".to_owned())),
+        },
+        record,
+    };
+    Ok(records.into_iter().zip(input).map(outcome).collect())
+}
+
+/// What the transform answers, at the latest after its last retry.
+async fn answer(
+    transform: &Arc<dyn Transform>,
+    input: &[TransformRecord],
+    clock: &Arc<dyn Clock>,
+    seed: u64,
+) -> Result<Vec<TransformOutcome>> {
+    let mut backoff = Backoff::new(seed);
+    loop {
+        match transform.apply(input.to_vec()).await {
+            Err(_) if backoff.failures() < TRANSFORM_RETRIES => clock.sleep(backoff.next_wait()).await,
+            answer => return answer,
+        }
+    }
+}

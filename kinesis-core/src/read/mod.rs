@@ -1,0 +1,10 @@
+//! Reading records: iterators, answers, and the records themselves.
+
+mod iterator;
+mod output;
+mod record;
+
+pub(crate) use iterator::From;
+pub use iterator::{IteratorType, ShardIterator};
+pub use output::GetRecordsOutput;
+pub use record::{PartitionKey, Record};

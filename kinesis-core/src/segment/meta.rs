@@ -1,0 +1,26 @@
+//! What a shard knows about a sealed segment without reading it.
+//!
+//! Invariant: a segment's object is never changed once it is named here.
+
+use serde::{Deserialize, Serialize};
+
+/// One sealed segment. Stored as JSON in the shard's checkpoint part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SegmentMeta {
+    /// The object's name below the shard's folder.
+    pub(crate) name: String,
+    /// Index of the first record.
+    pub(crate) first: u64,
+    /// Index of the last record.
+    pub(crate) last: u64,
+    /// How many there are.
+    pub(crate) records: u64,
+    /// Arrival of the first record, milliseconds since 1970.
+    pub(crate) first_arrival_ms: i64,
+    /// Latest arrival of any record, milliseconds since 1970.
+    pub(crate) latest_arrival_ms: i64,
+    /// Length of the object.
+    pub(crate) bytes: u64,
+    /// CRC32C of the whole object.
+    pub(crate) crc32c: u32,
+}

@@ -1,0 +1,195 @@
+//! What cannot be delivered is put aside whole, with its reason, and stops nothing else.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use kinesis_core::firehose::{
+    Compression, DeliverySettings, DeliveryStream, ErrorOutputType, OutputFormat, RecordsFormat, Separator, Transform,
+    TransformOutcome, TransformRecord, TransformResult, transform_fn,
+};
+use kinesis_core::{Error, ErrorKind, Kinesis, PutRecord};
+use object_store::memory::InMemory;
+
+use super::firehose_rig::{
+    Heard, by_day, clock, compare, delivered, flight, objects, put_flights, rejected, while_time_passes,
+};
+
+#[tokio::test]
+async fn malformed_records_are_put_aside_and_the_rest_proceeds() {
+    let kinesis = Kinesis::memory().open().await.unwrap();
+    let source = kinesis.create_stream("s", 3).await.unwrap();
+    let bad = [
+        ("{\"id\":", "processing-failed", "no JSON object"),
+        ("not json", "processing-failed", "no JSON object"),
+        (r#"{"id":1}"#, "processing-failed", "'day' is missing"),
+        (r#"{"id":1,"day":null}"#, "processing-failed", "'day' is missing"),
+        (r#"{"id":"one","day":1}"#, "format-conversion-failed", "column \"id\""),
+        (r#"{"id":1.5,"day":1}"#, "format-conversion-failed", "column \"id\""),
+    ];
+    // The first buffer decides on the schema, so good records go first.
+    put_flights(&source, 0..300).await;
+    let store = Arc::new(InMemory::new());
+    let heard = Heard::default();
+    let builder = DeliveryStream::builder("d", source.clone(), store.clone()).with_listener(heard.listener());
+    let settings = by_day();
+    let delivery = builder.with_settings(settings).open().await.unwrap();
+    delivery.flush().await.unwrap();
+    let integer = r#"{"id":1.5,"day":1}"#;
+    for (raw, _, _) in bad.iter().filter(|(raw, _, _)| *raw != integer) {
+        source.put_record(PutRecord::new(raw.to_string(), "k")).await.unwrap();
+    }
+    put_flights(&source, 300..400).await;
+    delivery.flush().await.unwrap();
+    compare(&delivered(&*store).await, 0..400).unwrap();
+    let rejected = rejected(&*store).await;
+    for (raw, kind, reason) in bad.iter().filter(|(raw, _, _)| *raw != integer) {
+        let (_, line) = rejected[*kind].iter().find(|(found, _)| found == raw).unwrap();
+        let told = line.get("errorMessage").or(line.get("lastErrorMessage")).unwrap().as_str().unwrap();
+        assert!(told.contains(reason), "{raw}: {told}");
+        assert_eq!(line["attemptsMade"], 1);
+        assert!(line["arrivalTimestamp"].is_i64() && line["attemptEndingTimestamp"].is_i64());
+        assert_eq!(line["sequenceNumber"].as_str().unwrap().len(), 56);
+    }
+    assert_eq!(rejected.values().map(Vec::len).sum::<usize>(), 5);
+    assert_eq!((delivery.metrics().rejected_records, delivery.metrics().delivered_rows), (5, 400));
+    let told: u64 = heard
+        .all()
+        .iter()
+        .map(|event| match event {
+            kinesis_core::firehose::DeliveryEvent::Rejected(rejected) => {
+                assert_ne!(rejected.output, ErrorOutputType::ActivePartitionExceeded);
+                rejected.records
+            }
+            _ => 0,
+        })
+        .sum();
+    assert_eq!(told, 5);
+}
+
+#[tokio::test]
+async fn a_stream_of_nothing_but_malformed_records_loses_none() {
+    let kinesis = Kinesis::memory().open().await.unwrap();
+    let source = kinesis.create_stream("s", 2).await.unwrap();
+    for chunk in 0..40 {
+        let records = (0..500).map(|number| PutRecord::new(format!("bad {chunk} {number}"), format!("k{number}")));
+        source.put_records(records.collect()).await.unwrap();
+    }
+    let store = Arc::new(InMemory::new());
+    let settings = by_day().with_buffer_bytes(64 * 1024).with_memory_bytes(1024 * 1024);
+    let delivery = DeliveryStream::builder("d", source, store.clone()).with_settings(settings).open().await.unwrap();
+    delivery.flush().await.unwrap();
+    let mut raw: Vec<_> = rejected(&*store).await["processing-failed"].iter().map(|(raw, _)| raw.clone()).collect();
+    raw.sort_unstable();
+    raw.dedup();
+    assert_eq!(raw.len(), 20_000);
+    assert_eq!(delivery.metrics().delivered_objects, 0);
+}
+
+#[tokio::test]
+async fn the_transform_changes_drops_and_fails_records() {
+    let kinesis = Kinesis::memory().open().await.unwrap();
+    let source = kinesis.create_stream("s", 2).await.unwrap();
+    put_flights(&source, 0..90).await;
+    let transform = transform_fn(|record| {
+        let mut value: serde_json::Value = serde_json::from_slice(&record.data).unwrap();
+        let id = value["id"].as_u64().unwrap();
+        value["id"] = (id + 12_000).into();
+        match id % 3 {
+            0 => TransformResult::ok(value.to_string()),
+            1 => TransformResult::Dropped,
+            _ => TransformResult::failed(format!("flight {id} is not wanted")),
+        }
+    });
+    let store = Arc::new(InMemory::new());
+    let builder = DeliveryStream::builder("d", source, store.clone());
+    let delivery = builder.with_settings(by_day()).with_transform(transform).open().await.unwrap();
+    delivery.flush().await.unwrap();
+    compare(&delivered(&*store).await, (0..90).filter(|id| id % 3 == 0).map(|id| id + 12_000)).unwrap();
+    let failed = &rejected(&*store).await["processing-failed"];
+    assert_eq!(failed.len(), 30);
+    for (raw, line) in failed {
+        let id = serde_json::from_str::<serde_json::Value>(raw).unwrap()["id"].as_u64().unwrap();
+        assert_eq!(id % 3, 2, "what is put aside is the record as it came");
+        assert_eq!(line["errorCode"], "Lambda.ProcessingFailedStatus");
+        assert_eq!(line["errorMessage"], format!("flight {id} is not wanted"));
+    }
+    assert_eq!(delivery.metrics().dropped_records, 30);
+    // What was dropped is done: a restart finds nothing left.
+    delivery.close().await.unwrap();
+}
+
+/// Fails as a whole a few times, then forgets some ids, then answers.
+struct Unreliable {
+    calls: AtomicU32,
+}
+
+impl Transform for Unreliable {
+    fn apply(
+        &self,
+        records: Vec<TransformRecord>,
+    ) -> futures::future::BoxFuture<'static, kinesis_core::Result<Vec<TransformOutcome>>> {
+        let call = self.calls.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async move {
+            let answer =
+                |record: TransformRecord| TransformOutcome::new(record.record_id, TransformResult::ok(record.data));
+            match call {
+                0..3 => Err(Error::new(ErrorKind::Unavailable, "no answer")),
+                3 => Ok(records.into_iter().skip(1).rev().map(answer).collect()),
+                4..8 => Err(Error::new(ErrorKind::Unavailable, "no answer")),
+                _ => Ok(records.into_iter().map(answer).collect()),
+            }
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_transform_that_fails_is_called_again_and_then_its_records_are_put_aside() {
+    let (time, shared) = clock();
+    let kinesis = Kinesis::memory().open().await.unwrap();
+    let source = kinesis.create_stream("s", 1).await.unwrap();
+    let store = Arc::new(InMemory::new());
+    let builder =
+        DeliveryStream::builder("d", source.clone(), store.clone()).with_settings(by_day()).with_clock(shared);
+    let delivery = builder.with_transform(Unreliable { calls: AtomicU32::new(0) }).open().await.unwrap();
+    for call in 0..3 {
+        source.put_records((call * 10..call * 10 + 10).map(flight).collect()).await.unwrap();
+        while_time_passes(&time, delivery.flush()).await.unwrap();
+    }
+    // The fourth answer of the first call lacks one record; the second call fails four times.
+    compare(&delivered(&*store).await, (1..10).chain(20..30)).unwrap();
+    let failed = &rejected(&*store).await["processing-failed"];
+    assert_eq!(failed.len(), 11);
+    assert!(failed.iter().all(|(_, line)| line["errorCode"] == "Lambda.FunctionError"));
+}
+
+#[tokio::test]
+async fn records_can_be_delivered_as_they_came() {
+    let kinesis = Kinesis::memory().open().await.unwrap();
+    let source = kinesis.create_stream("s", 1).await.unwrap();
+    for text in ["one", "two\n", "\u{1F600}"] {
+        source.put_record(PutRecord::new(text, "k")).await.unwrap();
+    }
+    let lines = RecordsFormat::new().with_separator(Separator::Newline);
+    let formats = [
+        (RecordsFormat::new(), "", "onetwo\n\u{1F600}"),
+        (lines, "", "one\ntwo\n\u{1F600}\n"),
+        (lines.with_compression(Compression::Gzip), ".gz", "one\ntwo\n\u{1F600}\n"),
+    ];
+    for (number, (format, extension, expected)) in formats.into_iter().enumerate() {
+        let store = Arc::new(InMemory::new());
+        let settings = DeliverySettings::new().with_format(OutputFormat::Records(format));
+        let builder = DeliveryStream::builder(format!("d{number}"), source.clone(), store.clone());
+        let delivery = builder.with_settings(settings).open().await.unwrap();
+        delivery.flush().await.unwrap();
+        let (path, bytes) = objects(&*store).await.into_iter().next().unwrap();
+        assert!(path.ends_with(extension), "{path}");
+        let text = if extension == ".gz" {
+            let mut text = String::new();
+            std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(bytes.as_ref()), &mut text).unwrap();
+            text
+        } else {
+            String::from_utf8(bytes.to_vec()).unwrap()
+        };
+        assert_eq!(text, expected);
+    }
+}

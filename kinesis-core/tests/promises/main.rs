@@ -1,0 +1,36 @@
+//! What kinesis-core promises, one module per promise.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::missing_docs_in_private_items,
+    reason = "a test reports by panicking"
+)]
+
+mod atomic_batch;
+mod bounded_memory;
+mod consumer_state;
+mod corrupt_segment;
+#[cfg(feature = "firehose")]
+mod firehose_exactly_once;
+#[cfg(feature = "firehose")]
+mod firehose_failing_store;
+#[cfg(feature = "firehose")]
+mod firehose_partitions;
+#[cfg(feature = "firehose")]
+mod firehose_prefix;
+#[cfg(feature = "firehose")]
+mod firehose_rejects;
+#[cfg(feature = "firehose")]
+mod firehose_rig;
+mod format_stays;
+mod handles;
+mod idempotent_producer;
+mod nothing_left_behind;
+mod replay;
+mod retention;
+mod routing;
+mod sequence_numbers_rise;
+mod stage;
+mod survives_kill;

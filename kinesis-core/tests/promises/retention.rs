@@ -1,0 +1,117 @@
+//! Records younger than the retention are never removed; older ones are, and who would have read them next is told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use durable_core::{Clock, ManualClock};
+use kinesis_core::{ErrorKind, IteratorType, Kinesis, ShardId};
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+
+use super::stage::{numbers, put, small};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const SHARD: ShardId = ShardId::new(0);
+
+async fn objects(store: &dyn ObjectStore) -> usize {
+    use futures::StreamExt;
+    store.list(Some(&"segments".into())).count().await
+}
+
+#[tokio::test]
+async fn segments_go_when_all_of_them_is_too_old() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::default());
+    let kinesis = small(dir.path(), &clock).open().await.unwrap();
+    let stream = kinesis.create_stream("s", 1).await.unwrap();
+    for hour in 0..30 {
+        put(&stream, hour * 10..hour * 10 + 10).await;
+        if hour % 3 == 2 {
+            kinesis.seal().await.unwrap();
+        }
+        clock.advance(HOUR);
+    }
+    let reader = stream.shard_iterator(SHARD, IteratorType::TrimHorizon).await.unwrap();
+    let reader = stream.get_records(&reader, 5).await.unwrap().next_iterator.unwrap();
+    kinesis.seal().await.unwrap();
+    // It is hour 30, so what came before hour 6 is too old: two segments of three hours.
+    assert_eq!(numbers(&stream).await, (60..300).collect::<Vec<_>>());
+    assert_eq!((kinesis.metrics().trimmed_segments, objects(kinesis.store().as_ref()).await), (2, 8));
+    let expired = stream.get_records(&reader, 5).await.unwrap_err();
+    assert_eq!((expired.kind(), expired.code()), (ErrorKind::Expired, "ExpiredIteratorException"));
+    // It stays so over a restart, even to one who would not find it too old.
+    kinesis.close().await.unwrap();
+    let early = ManualClock::new(clock.now() - chrono::Duration::hours(20));
+    let kinesis = small(dir.path(), &early).open().await.unwrap();
+    let stream = kinesis.stream("s").unwrap();
+    assert_eq!(numbers(&stream).await, (60..300).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn the_background_does_it_alone() {
+    let (store, clock) = (Arc::new(InMemory::new()), ManualClock::default());
+    let kinesis = Kinesis::on(store.clone(), "").with_clock(Arc::new(clock.clone())).open().await.unwrap();
+    let stream = kinesis.create_stream("s", 1).await.unwrap();
+    put(&stream, 0..10).await;
+    // Sweeps short of the retention do nothing; one past it seals what is in memory, and trims it.
+    clock.advance(24 * HOUR);
+    put(&stream, 10..20).await;
+    assert_eq!(numbers(&stream).await, (0..20).collect::<Vec<_>>());
+    while kinesis.metrics().trimmed_segments == 0 {
+        clock.advance(HOUR);
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((numbers(&stream).await, objects(store.as_ref()).await), (Vec::new(), 0));
+    put(&stream, 20..30).await;
+    assert_eq!(numbers(&stream).await, (20..30).collect::<Vec<_>>());
+    kinesis.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_longer_retention_keeps_longer() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::default());
+    let kinesis = small(dir.path(), &clock).open().await.unwrap();
+    let stream = kinesis.create_stream("s", 2).await.unwrap();
+    for bad in [Duration::ZERO, 23 * HOUR, 8761 * HOUR] {
+        assert_eq!(kinesis.set_retention("s", bad).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+    kinesis.set_retention("s", 8760 * HOUR).await.unwrap();
+    put(&stream, 0..50).await;
+    kinesis.seal().await.unwrap();
+    kinesis.close().await.unwrap();
+    let kinesis = small(dir.path(), &clock).open().await.unwrap();
+    assert_eq!(kinesis.describe_stream("s").unwrap().retention, 8760 * HOUR);
+    let stream = kinesis.stream("s").unwrap();
+    clock.advance(8759 * HOUR);
+    kinesis.seal().await.unwrap();
+    assert_eq!(numbers(&stream).await.len(), 50);
+    clock.advance(2 * HOUR);
+    kinesis.seal().await.unwrap();
+    assert_eq!(numbers(&stream).await.len(), 0);
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_removes_nothing_early() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::default());
+    let kinesis = small(dir.path(), &clock).open().await.unwrap();
+    let stream = kinesis.create_stream("s", 2).await.unwrap();
+    let start = clock.now();
+    let month = 30 * 24 * HOUR;
+    put(&stream, 0..20).await;
+    clock.set_wall(start + month);
+    kinesis.seal().await.unwrap();
+    put(&stream, 20..40).await;
+    kinesis.seal().await.unwrap();
+    clock.set_wall(start - month);
+    put(&stream, 40..60).await;
+    kinesis.seal().await.unwrap();
+    clock.set_wall(start);
+    kinesis.seal().await.unwrap();
+    clock.advance(23 * HOUR);
+    kinesis.seal().await.unwrap();
+    assert_eq!(numbers(&stream).await, (0..60).collect::<Vec<_>>());
+    assert_eq!(kinesis.metrics().trimmed_segments, 0);
+    // And the jump does not keep what is really too old, where it was stamped right.
+    clock.advance(2 * HOUR);
+    kinesis.seal().await.unwrap();
+    assert!(!numbers(&stream).await.contains(&0));
+}

@@ -1,0 +1,74 @@
+//! What the promises are tried on: instances, records, and all that a stream holds.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use durable_core::ManualClock;
+use kinesis_core::{
+    DataStream, IteratorType, Kinesis, KinesisBuilder, PutRecord, Record, Result, SequenceNumber, Settings, ShardId,
+};
+
+/// A tail so small that a few puts seal it.
+pub(crate) const SMALL_TAIL: usize = 64 * 1024;
+
+/// An instance in `dir` with a small tail and a clock of our own.
+pub(crate) fn small(dir: &Path, clock: &ManualClock) -> KinesisBuilder {
+    Kinesis::at(dir).with_settings(small_settings()).with_clock(Arc::new(clock.clone()))
+}
+
+pub(crate) fn small_settings() -> Settings {
+    Settings::default().with_tail_bytes(SMALL_TAIL).with_cache_bytes(SMALL_TAIL).with_journal_segment_bytes(1 << 20)
+}
+
+/// The record `number`: its key spreads over shards, its data are recognisable and of uneven length.
+pub(crate) fn record(number: u64) -> PutRecord {
+    let mut data = format!("{number}:").into_bytes();
+    data.resize(data.len() + (number as usize * 37) % 300, b'.');
+    PutRecord::new(data, format!("key-{}", number % 97))
+}
+
+/// The number of a record made by [`record`], whose key and data must be as they were made.
+pub(crate) fn number_of(found: &Record) -> u64 {
+    let text = String::from_utf8(found.data.to_vec()).unwrap();
+    let number = text.split(':').next().unwrap().parse().unwrap();
+    let expected = record(number);
+    assert_eq!((found.data.clone(), found.partition_key.as_str()), (expected.data, expected.partition_key.as_str()));
+    number
+}
+
+pub(crate) async fn put(stream: &DataStream, numbers: impl IntoIterator<Item = u64>) -> Vec<(ShardId, SequenceNumber)> {
+    let output = stream.put_records(numbers.into_iter().map(record).collect()).await.unwrap();
+    output.records.iter().map(|outcome| outcome.stored().unwrap()).map(|at| (at.shard_id, at.sequence_number)).collect()
+}
+
+/// All records of a shard from the oldest on.
+pub(crate) async fn read_shard(stream: &DataStream, shard: ShardId) -> Result<Vec<Record>> {
+    let mut iterator = stream.shard_iterator(shard, IteratorType::TrimHorizon).await?;
+    let mut all = Vec::new();
+    loop {
+        let output = stream.get_records(&iterator, 1000).await?;
+        if output.records.is_empty() {
+            assert_eq!(output.millis_behind_latest(), 0);
+            return Ok(all);
+        }
+        all.extend(output.records);
+        iterator = output.next_iterator.unwrap();
+    }
+}
+
+/// All records of a stream, by shard.
+pub(crate) async fn read_all(stream: &DataStream) -> Result<BTreeMap<ShardId, Vec<Record>>> {
+    let mut all = BTreeMap::new();
+    for shard in stream.list_shards()? {
+        all.insert(shard.id, read_shard(stream, shard.id).await?);
+    }
+    Ok(all)
+}
+
+/// The numbers of all records of a stream, sorted.
+pub(crate) async fn numbers(stream: &DataStream) -> Vec<u64> {
+    let mut numbers: Vec<u64> = read_all(stream).await.unwrap().values().flatten().map(number_of).collect();
+    numbers.sort_unstable();
+    numbers
+}
