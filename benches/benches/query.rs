@@ -23,8 +23,7 @@ use flate2::read::GzDecoder;
 use regex::Regex;
 use table_core::{Change, Column, Database, Format, HiveType, MemoryMetastore, Metastore, PartitionDef, TableDef};
 
-const QUESTION: &str =
-    "select carrier, count(*) as flights, avg(dep_delay) as delay from flights where month = 7 and day = 4 group by carrier";
+const QUESTION: &str = "select carrier, count(*) as flights, avg(dep_delay) as delay from flights where month = 7 and day = 4 group by carrier";
 
 /// The bundled flights, one batch a day.
 fn days() -> (SchemaRef, Vec<(i64, i64, RecordBatch)>) {
@@ -55,7 +54,8 @@ fn write(root: &Path) -> (SchemaRef, Vec<PartitionDef>) {
     for (month, day, batch) in days {
         let folder = root.join(format!("flights/month={month}/day={day}"));
         fs::create_dir_all(&folder).unwrap();
-        let mut writer = ArrowWriter::try_new(File::create(folder.join("a.parquet")).unwrap(), schema.clone(), None).unwrap();
+        let mut writer =
+            ArrowWriter::try_new(File::create(folder.join("a.parquet")).unwrap(), schema.clone(), None).unwrap();
         writer.write(&batch).unwrap();
         writer.close().unwrap();
         partitions.push(PartitionDef::of([month.to_string(), day.to_string()]));
@@ -92,9 +92,11 @@ fn one_partition(criterion: &mut Criterion) {
 }
 
 async fn athena(dir: &Path, schema: &SchemaRef, partitions: Vec<PartitionDef>) -> Athena {
-    let columns = schema.fields().iter().map(|field| Column::new(field.name(), HiveType::from_arrow(field.data_type()).unwrap()));
+    let columns =
+        schema.fields().iter().map(|field| Column::new(field.name(), HiveType::from_arrow(field.data_type()).unwrap()));
     let keys = ["month", "day"].map(|key| Column::new(key, HiveType::BigInt));
-    let table = TableDef::new("lake", "flights", "flights", Format::Parquet).with_columns(columns).with_partition_keys(keys);
+    let table =
+        TableDef::new("lake", "flights", "flights", Format::Parquet).with_columns(columns).with_partition_keys(keys);
     let catalog = Arc::new(MemoryMetastore::new());
     let change = Change::new().create_database(Database::new("lake")).create_table(table);
     catalog.commit(change.add_partitions("lake", "flights", partitions)).await.unwrap();

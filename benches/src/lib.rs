@@ -21,7 +21,10 @@ pub fn ratios(pairs: &[Ratio]) -> Vec<String> {
     for pair in pairs {
         if let (Some(ours), Some(theirs)) = (median_ns(&root, pair.ours), median_ns(&root, pair.theirs)) {
             let (name, what) = (pair.ours, pair.what);
-            lines.push(format!("{name}: {:.2} x the time of {what} ({ours:.0} ns against {theirs:.0} ns)", ours / theirs));
+            lines.push(format!(
+                "{name}: {:.2} x the time of {what} ({ours:.0} ns against {theirs:.0} ns)",
+                ours / theirs
+            ));
         }
     }
     lines

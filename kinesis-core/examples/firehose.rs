@@ -1,4 +1,4 @@
-//! Real flights as JSON into a stream, and out of it as Parquet by origin and day, while the destination fails at first.
+//! Real flights as JSON into a stream, and out of it as Parquet by origin and day, while the destination often fails.
 //!
 //! `cargo run -p kinesis-core --features firehose --example firehose`
 #![allow(clippy::print_stdout, reason = "an example reports to whoever runs it")]
@@ -27,9 +27,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let kinesis = Kinesis::at(folder.join("kinesis")).open().await?;
     let flights = kinesis.create_stream("flights", 4).await?;
 
-    // A directory that answers every second put with a failure, until it is healed.
+    // A directory that fails three puts in ten.
     let directory = Arc::new(DurableLocal::new(folder.join("delivered"))?);
-    let failing = Rule::on(&[Operation::Put], Effect::Fail(Failure::Unavailable)).with_probability(0.5);
+    let failing = Rule::on(&[Operation::Put], Effect::Fail(Failure::Unavailable)).with_probability(0.3);
     let store = FaultStore::with_rules(directory, 1, kinesis.clock(), vec![failing]);
 
     let settings = DeliverySettings::new()
@@ -42,7 +42,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         )
         .with_error_output_prefix("errors/!{firehose:error-output-type}/!{timestamp:yyyy-MM-dd}/")
         .with_format(OutputFormat::Parquet(ParquetFormat::new().with_partition_columns(PartitionColumns::Omit)));
-    let delivery = DeliveryStream::builder("flights-to-parquet", flights.clone(), Arc::new(store.clone()))
+    let delivery = DeliveryStream::builder("flights-to-parquet", flights.clone(), Arc::new(store))
         .with_settings(settings)
         .open()
         .await?;
@@ -75,7 +75,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     });
 
     delivery.flush().await?;
-    store.heal();
     let metrics = delivery.metrics();
     delivery.close().await?;
     drop(delivery);

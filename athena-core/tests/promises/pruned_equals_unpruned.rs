@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use crate::lake::{Lake, texts};
 
 /// Predicates tried; `--cfg slow` tries as many as the reliability table asks of a whole gate.
-const PREDICATES: usize = if cfg!(slow) { 20_000 } else { 1_000 };
+const PREDICATES: usize = if cfg!(slow) { 20_000 } else { 400 };
 
 /// Predicates that one query over the flat table decides.
 const AT_A_TIME: usize = 20;

@@ -128,8 +128,10 @@ fn streamed(dir: &Path) -> BTreeMap<u64, u64> {
         let kinesis =
             Kinesis::on(store, "streams").journal_dir(dir.join("store/journal/streams")).open().await.unwrap();
         let mut ids = BTreeMap::new();
-        let Ok(stream) = kinesis.stream("events") else { return ids };
-        for shard in stream.list_shards().unwrap() {
+        // A run that was killed early may have left no stream.
+        let stream = kinesis.stream("events").ok();
+        for shard in stream.iter().flat_map(|stream| stream.list_shards().unwrap()) {
+            let stream = stream.as_ref().unwrap();
             let mut next = Some(stream.shard_iterator(shard.id, IteratorType::TrimHorizon).await.unwrap());
             while let Some(from) = next {
                 let read = stream.get_records(&from, 10_000).await.unwrap();

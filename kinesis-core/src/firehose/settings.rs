@@ -35,7 +35,7 @@ pub const RETRY_DURATION_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 /// How long one put may take, unless set.
 pub const PUT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(120);
 /// Objects put at once, unless set.
-pub const DELIVERIES_DEFAULT: usize = 4;
+pub const DELIVERIES_DEFAULT: usize = 16;
 /// The most objects put at once.
 pub const DELIVERIES_MAX: usize = 256;
 /// Characters of a delivery stream's name.

@@ -167,7 +167,7 @@ fn without_its_commits_the_promise_breaks_and_these_tests_see_it() {
 
 #[test]
 fn an_instance_that_is_dropped_with_it_goes_on_without_loss_or_double() {
-    let lives = check_all(0..10, |seed| {
+    let lives = check_all(0..5, |seed| {
         let dir = tempfile::tempdir().unwrap();
         block_on(async {
             let kinesis = Kinesis::at(dir.path()).open().await.unwrap();
