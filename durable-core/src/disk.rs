@@ -177,7 +177,7 @@ impl Disk for SystemDisk {
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
         match file.try_lock() {
-            Ok(()) => Ok(Box::new(SystemLock { _file: file })),
+            Ok(()) => Ok(Box::new(SystemLock { file })),
             Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
             Err(TryLockError::Error(error)) => Err(error),
         }
@@ -252,7 +252,14 @@ impl DiskFile for SystemFile {
 
 #[derive(Debug)]
 struct SystemLock {
-    _file: File,
+    file: File,
 }
 
 impl DiskLock for SystemLock {}
+
+impl Drop for SystemLock {
+    fn drop(&mut self) {
+        // Closing the file alone would leave it locked while a child that is just being spawned still has a copy of it.
+        let _ = self.file.unlock();
+    }
+}
