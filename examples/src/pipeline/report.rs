@@ -172,6 +172,9 @@ impl Report {
         let (events, rows) = (counted(self.replayed_events, "event"), counted(self.delivered_rows, "row"));
         let by = if self.flights.is_some() { ", month by month" } else { "" };
         writeln!(out, "\nreplay      {events} read again from the stream, {rows} by SQL: the counts agree{by}")?;
+        if self.store == "memory:" {
+            return writeln!(out, "files       none: the store was this process's memory");
+        }
         if self.is_directory {
             writeln!(out, "files       {0}/store (objects), {0}/journal (journals)", self.store)?;
         } else {
