@@ -12,7 +12,7 @@
 //!
 //! - It does not write tables yet: no CREATE, INSERT or UNLOAD; each is refused by name.
 //! - It speaks DataFusion's dialect with Trino's NULL ordering and decimal literals; where the two dialects' functions
-//!   differ, DataFusion's answer stands for now.
+//!   differ, the answer is DataFusion's, without a warning.
 //! - It never reads a file that the catalog does not know: no statement can name one.
 //!
 //! # Example
