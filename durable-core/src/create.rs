@@ -22,7 +22,7 @@ pub(crate) enum Created {
 /// Creates `path` unless it exists. `bytes` must name their writer, so that no two writers ever put the same.
 pub(crate) async fn create(store: &dyn ObjectStore, clock: &dyn Clock, path: &Path, bytes: Bytes) -> Result<Created> {
     let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-    let mut last = None;
+    let (mut last, mut refusal) = (None, None);
     let mut other = None;
     for attempt in 0..STORE_ATTEMPTS_MAX {
         if attempt > 0 {
@@ -44,14 +44,22 @@ pub(crate) async fn create(store: &dyn ObjectStore, clock: &dyn Clock, path: &Pa
                 Ok(found) => other = Some(found),
                 Err(error) => last = Some(error),
             },
-            Err(object_store::Error::NotFound { .. }) => {}
+            Err(object_store::Error::NotFound { .. }) => {
+                if let Some(refused) = last.take().map(Error::from) {
+                    if !refused.is_retryable() {
+                        return Err(refused);
+                    }
+                    refusal = Some(refused);
+                }
+            }
             Err(error) => last = Some(error),
         }
     }
     let message = format!("creating {path} failed {STORE_ATTEMPTS_MAX} times; whether it exists is not known");
-    let error = Error::new(ErrorKind::Unavailable, message);
-    Err(match last {
-        Some(cause) => error.with_source(cause),
-        None => error,
-    })
+    let Some(cause) = last.map(Error::from).or(refusal) else {
+        return Err(Error::new(ErrorKind::Unavailable, message));
+    };
+    // A full store says so, since that passes when there is room.
+    let kind = if cause.kind() == ErrorKind::LimitExceeded { cause.kind() } else { ErrorKind::Unavailable };
+    Err(Error::new(kind, message).with_source(cause))
 }

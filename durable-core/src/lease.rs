@@ -165,12 +165,14 @@ impl Lease {
     /// Whether the owner's sign changed within the duration, as far as we watched.
     async fn lives(&mut self, owner: &str) -> Result<bool> {
         let path = self.heartbeats.clone().join(owner);
+        // The same sign says only that it had not changed when it was asked for, however late the answer comes.
+        let asked = self.heartbeat.clock.monotonic();
         let sign = retrying::read(self.heartbeat.store.as_ref(), self.heartbeat.clock.as_ref(), &path).await?;
-        let now = self.heartbeat.clock.monotonic();
         match &self.seen {
-            Some(seen) if seen.owner == owner && seen.sign == sign => Ok(now.saturating_sub(seen.at) < self.duration),
+            Some(seen) if seen.owner == owner && seen.sign == sign => Ok(asked.saturating_sub(seen.at) < self.duration),
             _ => {
-                self.seen = Some(Seen { owner: owner.into(), sign, at: now });
+                let at = self.heartbeat.clock.monotonic();
+                self.seen = Some(Seen { owner: owner.into(), sign, at });
                 Ok(true)
             }
         }

@@ -4,6 +4,17 @@
 //! store, without a lock or a clock. The writer's id stands inside the object, so that a put that failed but was
 //! applied is recognised as one's own.
 //!
+//! | body of the envelope `VCOMIT02` | bytes | |
+//! |---|---|---|
+//! | id | 16 | random, of this commit |
+//! | number | 8 | of this version |
+//! | before | 1 | how many ids follow |
+//! | ids | 16 each | of the versions before, the nearest first |
+//! | body | | as it was committed |
+//!
+//! `VCOMIT01`, which is read too, has no ids of versions before. They tell a committer whose number was trimmed by the
+//! time it looks whether that was its own version, on which others built, or one that had taken the name before.
+//!
 //! Invariant: the numbers have no gap, and no number is ever given twice, not even after old versions were trimmed.
 
 use std::sync::Arc;
@@ -17,8 +28,15 @@ use crate::create::{self, Created};
 use crate::floor::Floor;
 use crate::{Clock, Error, ErrorKind, Result, SystemClock, envelope, retrying};
 
-const MAGIC: [u8; 8] = *b"VCOMIT01";
-const WRITER_BYTES: usize = 24;
+const MAGIC: [u8; 8] = *b"VCOMIT02";
+const MAGIC_WITHOUT_IDS: [u8; 8] = *b"VCOMIT01";
+const ID_BYTES: usize = 16;
+/// Id and number.
+const SIGN_BYTES: usize = 24;
+/// How many versions before it a version knows by their ids.
+const IDS_MAX: usize = 32;
+/// How often [`VersionedCommit::latest`] lists while others trim what it was shown.
+const LISTINGS_MAX: u32 = 32;
 /// The largest body of a version.
 pub const VERSION_BYTES_MAX: usize = 64 << 20;
 
@@ -80,18 +98,24 @@ impl VersionedCommit {
     /// # Errors
     /// `Corrupt` if the version is damaged; `Unavailable` as the store reports it.
     pub async fn latest(&self) -> Result<Option<Version>> {
-        let listed = retrying::numbers(self.store.as_ref(), self.clock.as_ref(), &self.versions()).await?;
-        let mut newest = None;
-        let mut number = listed.last().copied().unwrap_or(0);
-        if number > 0 {
-            newest = self.read(number).await?;
+        let mut last = 0;
+        for _ in 0..LISTINGS_MAX {
+            let listed = retrying::numbers(self.store.as_ref(), self.clock.as_ref(), &self.versions()).await?;
+            last = listed.last().copied().unwrap_or(0);
+            let mut newest = if last > 0 { self.read(last).await? } else { None };
+            // A listing may be behind: go on as long as the next number is there.
+            let mut number = last;
+            while let Some(version) = self.read(number + 1).await? {
+                number += 1;
+                newest = Some(version);
+            }
+            // What was listed and is not there was trimmed meanwhile, so there is a newer one: list again.
+            if newest.is_some() || last == 0 {
+                return Ok(newest);
+            }
         }
-        // A listing may be behind: go on as long as the next number is there.
-        while let Some(version) = self.read(number + 1).await? {
-            number += 1;
-            newest = Some(version);
-        }
-        Ok(newest)
+        let message = format!("{}: version {last} is listed again and again, yet not there", self.prefix);
+        Err(Error::new(ErrorKind::Unavailable, message))
     }
 
     /// Version `number`; `None` if there is none, not yet or no longer. Dropping the future changes nothing.
@@ -99,16 +123,19 @@ impl VersionedCommit {
     /// # Errors
     /// `Corrupt` if the version is damaged; `Unavailable` as the store reports it.
     pub async fn read(&self, number: u64) -> Result<Option<Version>> {
+        Ok(self.read_signed(number).await?.map(|signed| Version { number, body: signed.body }))
+    }
+
+    async fn read_signed(&self, number: u64) -> Result<Option<Signed>> {
         let path = self.name(number);
         let Some(bytes) = retrying::read(self.store.as_ref(), self.clock.as_ref(), &path).await? else {
             return Ok(None);
         };
-        let body = envelope::open(MAGIC, &bytes, path.as_ref())?;
-        if body.len() < WRITER_BYTES || body[16..WRITER_BYTES] != number.to_le_bytes() {
-            let message = format!("{path}: it is not version {number}; restore the object from a copy");
-            return Err(Error::new(ErrorKind::Corrupt, message));
-        }
-        Ok(Some(Version { number, body: body.slice(WRITER_BYTES..) }))
+        let has_ids = !bytes.starts_with(&MAGIC_WITHOUT_IDS);
+        let body = envelope::open(if has_ids { MAGIC } else { MAGIC_WITHOUT_IDS }, &bytes, path.as_ref())?;
+        let signed = Signed::parse(&body, number, has_ids);
+        let message = || format!("{path}: it is not version {number}; restore the object from a copy");
+        signed.map(Some).ok_or_else(|| Error::new(ErrorKind::Corrupt, message()))
     }
 
     /// Commits `body` as the version after `expected` (0 if there is none yet), and answers its number.
@@ -117,29 +144,45 @@ impl VersionedCommit {
     ///
     /// # Errors
     /// `Conflict` if `expected` is not the newest version: read it, decide anew. `LimitExceeded` past
-    /// [`VERSION_BYTES_MAX`]. `Unavailable` if the store kept failing: whether it was committed is then not known.
+    /// [`VERSION_BYTES_MAX`]. `Unavailable` if the store kept failing, or answered so late that many more versions were
+    /// committed and trimmed meanwhile: whether it was committed is then not known.
     pub async fn commit(&self, expected: u64, body: Bytes) -> Result<u64> {
         if body.len() > VERSION_BYTES_MAX {
             let message = format!("a version of {} bytes; at most {VERSION_BYTES_MAX} fit", body.len());
             return Err(Error::new(ErrorKind::LimitExceeded, message));
         }
         let number = expected + 1;
-        if expected > 0 && !self.exists(expected).await? {
-            return Err(self.conflict(expected));
-        }
-        let mut signed = BytesMut::with_capacity(WRITER_BYTES + body.len());
-        signed.put_u128_le(rand::rng().random());
-        signed.put_u64_le(number);
-        signed.put_slice(&body);
-        let sealed = envelope::seal(MAGIC, &signed)?;
+        let before = match expected {
+            0 => Vec::new(),
+            _ => self.read_signed(expected).await?.ok_or_else(|| self.conflict(expected))?.ids(),
+        };
+        let signed = Signed { id: rand::rng().random(), before, body };
+        let sealed = envelope::seal(MAGIC, &signed.to_bytes(number))?;
         match create::create(self.store.as_ref(), self.clock.as_ref(), &self.name(number), sealed).await? {
-            // Below the floor the name had been used and freed: this version is void, and goes again.
-            Created::Mine if self.floor.read().await? > number => {
-                retrying::delete(self.store.as_ref(), self.clock.as_ref(), &self.name(number)).await?;
-                Err(self.conflict(expected))
-            }
+            // Below the floor: either others built on this version and trimmed it, or the name had been used and freed.
+            Created::Mine if self.floor.read().await? > number => self.judge_trimmed(number, signed.id).await,
             Created::Mine => Ok(number),
             Created::Taken(_) => Err(self.conflict(expected)),
+        }
+    }
+
+    /// Whether the version `number` that was trimmed was the one with this id. What stands under its name goes again.
+    async fn judge_trimmed(&self, number: u64, id: u128) -> Result<u64> {
+        let newest = self.latest().await?.map_or(0, |version| version.number);
+        let ids = self.read_signed(newest).await?.map_or_else(Vec::new, |newest| newest.before);
+        let back = newest.checked_sub(number + 1).and_then(|back| usize::try_from(back).ok());
+        let known = back.and_then(|back| ids.get(back));
+        retrying::delete(self.store.as_ref(), self.clock.as_ref(), &self.name(number)).await?;
+        match known {
+            Some(known) if *known == id => Ok(number),
+            Some(_) => Err(self.conflict(number - 1)),
+            None => {
+                let message = format!(
+                    "{}: version {newest} is there by now; whether this commit was version {number} is not known",
+                    self.prefix
+                );
+                Err(Error::new(ErrorKind::Unavailable, message))
+            }
         }
     }
 
@@ -158,10 +201,6 @@ impl VersionedCommit {
         Ok(())
     }
 
-    async fn exists(&self, number: u64) -> Result<bool> {
-        Ok(retrying::read(self.store.as_ref(), self.clock.as_ref(), &self.name(number)).await?.is_some())
-    }
-
     fn conflict(&self, expected: u64) -> Error {
         let message =
             format!("{}: version {expected} is not the newest any more; read it and decide anew", self.prefix);
@@ -174,5 +213,52 @@ impl VersionedCommit {
 
     fn name(&self, number: u64) -> Path {
         self.versions().join(format!("{number:020}"))
+    }
+}
+
+/// A version as it is stored.
+#[derive(Debug)]
+struct Signed {
+    id: u128,
+    /// Ids of the versions before, the nearest first.
+    before: Vec<u128>,
+    body: Bytes,
+}
+
+impl Signed {
+    /// What the next version knows: the id of this one, and those before.
+    fn ids(&self) -> Vec<u128> {
+        std::iter::once(self.id).chain(self.before.iter().copied()).take(IDS_MAX).collect()
+    }
+
+    fn to_bytes(&self, number: u64) -> BytesMut {
+        let mut bytes = BytesMut::with_capacity(SIGN_BYTES + 1 + self.before.len() * ID_BYTES + self.body.len());
+        bytes.put_u128_le(self.id);
+        bytes.put_u64_le(number);
+        bytes.put_u8(u8::try_from(self.before.len()).unwrap_or(u8::MAX));
+        self.before.iter().for_each(|id| bytes.put_u128_le(*id));
+        bytes.put_slice(&self.body);
+        bytes
+    }
+
+    /// Reads the envelope's body; `None` unless it is version `number`.
+    fn parse(bytes: &Bytes, number: u64, has_ids: bool) -> Option<Self> {
+        let id = u128::from_le_bytes(*bytes.first_chunk()?);
+        if bytes.get(ID_BYTES..SIGN_BYTES)? != number.to_le_bytes() {
+            return None;
+        }
+        let mut rest = bytes.slice(SIGN_BYTES..);
+        let mut before = Vec::new();
+        if has_ids {
+            let count = usize::from(*rest.first()?);
+            let ids = rest.get(1..=count * ID_BYTES)?;
+            before = ids
+                .chunks_exact(ID_BYTES)
+                .filter_map(|id| id.first_chunk())
+                .map(|id| u128::from_le_bytes(*id))
+                .collect();
+            rest = rest.slice(1 + count * ID_BYTES..);
+        }
+        Some(Self { id, before, body: rest })
     }
 }

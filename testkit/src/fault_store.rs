@@ -233,12 +233,13 @@ impl FaultStore {
     fn listed(
         &self,
         prefix: Option<&Path>,
-        list: impl FnOnce(&dyn ObjectStore) -> BoxStream<'static, Result<ObjectMeta>>,
+        list: impl FnOnce(&dyn ObjectStore, Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> + Send + 'static,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
         let (store, prefix) = (self.clone(), prefix.cloned());
-        let objects = list(&self.inner);
         let stream = async move {
             let fate = store.before(Operation::List, prefix.as_ref()).await?;
+            // Only now: a list that comes late shows what is there by then.
+            let objects = list(&store.inner, prefix.as_ref());
             let faults = Arc::clone(&store.faults);
             let shown = objects.try_filter(move |object| futures::future::ready(!faults.hides(&fate, object)));
             Ok::<_, object_store::Error>(shown)
@@ -313,11 +314,12 @@ impl ObjectStore for FaultStore {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.listed(prefix, |inner| inner.list(prefix))
+        self.listed(prefix, |inner, prefix| inner.list(prefix))
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.listed(prefix, |inner| inner.list_with_offset(prefix, offset))
+        let offset = offset.clone();
+        self.listed(prefix, move |inner, prefix| inner.list_with_offset(prefix, &offset))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {

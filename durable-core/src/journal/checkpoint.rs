@@ -53,6 +53,9 @@ pub(crate) struct Manifest {
     /// The number of the newest group that the checkpoint knows of.
     pub(crate) group: u64,
     pub(crate) parts: BTreeMap<String, Place>,
+    /// Log objects of an object journal that are let go and may still be there: ranges, both ends included.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) freed: Vec<(u64, u64)>,
 }
 
 /// Where one part lies.

@@ -112,28 +112,27 @@ impl Drop for Guard {
 /// Writes until the journal ends; answers how that went.
 pub(crate) fn write(queue: &Arc<Queue>, mut writer: Writer, mut hook: Hook) -> Result<()> {
     let mut guard = Guard { queue: queue.clone(), armed: true };
-    let mut batch = VecDeque::new();
+    let (mut batch, mut barriers) = (VecDeque::new(), Vec::new());
     let ended = loop {
-        let (ending, barriers) = gather(queue, &mut batch);
-        let prove = barriers.iter().any(|barrier| barrier.prove);
-        if (!batch.is_empty() || prove)
-            && let Err(error) = commit(queue, &mut writer, &mut hook, &mut batch)
-        {
-            queue.lock().barriers.extend(barriers);
-            queue.poison(error.duplicate());
-            break Err(error);
+        let ending = gather(queue, &mut batch, &mut barriers);
+        if !batch.is_empty() || barriers.iter().any(|barrier| barrier.prove) {
+            if let Err(error) = commit(queue, &mut writer, &mut hook, &mut batch) {
+                queue.lock().barriers.append(&mut barriers);
+                queue.poison(error.duplicate());
+                break Err(error);
+            }
+            // That commit began after each of them was asked for.
+            barriers.iter_mut().for_each(|barrier| barrier.prove = false);
         }
-        if !batch.is_empty() {
-            queue.lock().barriers.extend(barriers);
-            continue;
-        }
-        for barrier in barriers {
+        let durable = queue.lock().durable;
+        for barrier in barriers.extract_if(.., |barrier| barrier.upto <= durable) {
             // Whoever asked may be gone.
             let _ = barrier.answer.send(Ok(()));
         }
         let done = {
             let state = queue.lock();
-            ending != Ending::Open && state.pending.is_empty() && state.barriers.is_empty()
+            let idle = batch.is_empty() && barriers.is_empty();
+            idle && ending != Ending::Open && state.pending.is_empty() && state.barriers.is_empty()
         };
         if done {
             await_allocator(queue);
@@ -156,14 +155,15 @@ fn await_allocator(queue: &Queue) {
     }
 }
 
-/// Waits for something to do and adds it to `batch`.
-fn gather(queue: &Queue, batch: &mut VecDeque<Submitted>) -> (Ending, Vec<Barrier>) {
+/// Waits for something to do and adds it to `batch` and `barriers`.
+fn gather(queue: &Queue, batch: &mut VecDeque<Submitted>, barriers: &mut Vec<Barrier>) -> Ending {
     let mut state = queue.lock();
     while batch.is_empty() && state.pending.is_empty() && state.barriers.is_empty() && state.ending == Ending::Open {
         state = queue.work.wait(state).unwrap_or_else(PoisonError::into_inner);
     }
     batch.extend(state.pending.drain(..));
-    (state.ending, std::mem::take(&mut state.barriers))
+    barriers.append(&mut state.barriers);
+    state.ending
 }
 
 /// Makes the next group of `batch` durable, shows it to the hook and acknowledges it.

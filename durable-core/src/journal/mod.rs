@@ -97,7 +97,7 @@ impl Journal {
         self.inner.level
     }
 
-    /// Rises with every opening for writing, over all writers.
+    /// Rises over all writers: no two that wrote anything have the same.
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.inner.epoch
@@ -157,7 +157,8 @@ impl Journal {
         {
             let mut state = self.inner.queue.lock();
             state.check()?;
-            state.barriers.push(Barrier { prove, answer });
+            let upto = if prove { state.durable } else { state.next };
+            state.barriers.push(Barrier { upto, prove, answer });
             self.inner.queue.work.notify_one();
         }
         answered.await.map_err(|_| self.inner.queue.lock().refusal())?

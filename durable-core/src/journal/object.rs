@@ -11,9 +11,14 @@
 //! The names under `log/` are one contiguous sequence for all writers for ever; epoch and writer stand *inside* the
 //! object. A new writer puts a fence at the next name: from then on the old writer's next create fails. One create is
 //! in flight at a time, so one fence is enough. The newest object of an epoch is never deleted, and a creator of a fence
-//! looks at the floor again afterwards: else a sleeper could create a freed name and believe it.
+//! looks at the floor again afterwards: else a sleeper could create a freed name and believe it. Then it looks at the
+//! epochs again: whoever took a newer one before that may have fenced already, and whoever takes one later will fence
+//! behind. So an object of a lower epoch than one before it is *void*, the fence of an opener that was overtaken: it is
+//! neither applied nor an error, and the writer goes on behind it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -37,6 +42,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     writer: JournalId,
     epoch: u64,
+    epochs: VersionedCommit,
     floor: Floor,
     log: Mutex<Log>,
 }
@@ -56,6 +62,14 @@ struct Object {
     end: Position,
 }
 
+impl Log {
+    /// Notes an object that counts for nothing: it goes when the one before it does.
+    fn push_void(&mut self, number: u64, epoch: u64) {
+        let end = self.objects.back().map_or(Position::ZERO, |before| before.end);
+        self.objects.push_back(Object { number, epoch, end });
+    }
+}
+
 impl Shared {
     fn log(&self) -> MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
@@ -63,7 +77,17 @@ impl Shared {
 
     async fn read(&self, path: &Path) -> Result<Bytes> {
         let found = retrying::read(self.store.as_ref(), self.clock.as_ref(), path).await?;
+        if found.is_none() {
+            // A newer writer may have let it go.
+            self.check_newest().await?;
+        }
         found.ok_or_else(|| corrupt(path, "the object is missing"))
+    }
+
+    /// Refuses if a newer writer takes over, or has.
+    async fn check_newest(&self) -> Result<()> {
+        let newest = self.epochs.latest().await?.map_or(0, |version| version.number);
+        if newest > self.epoch { Err(fenced(self.epoch, newest)) } else { Ok(()) }
     }
 
     fn object(&self, number: u64) -> Path {
@@ -111,7 +135,8 @@ impl ObjectRecovery {
                 Err(error) => return Err(error),
             }
         };
-        let shared = Shared { store, prefix, clock, writer, epoch, floor, log: Mutex::new(Log::default()) };
+        epochs.trim(epoch).await?;
+        let shared = Shared { store, prefix, clock, writer, epoch, epochs, floor, log: Mutex::new(Log::default()) };
         let fence = fence(&shared).await?;
         // Only now: a checkpoint that an older writer made before the fence is one that this open must know of.
         let (manifest, checkpoint) = newest_checkpoint(&shared).await?;
@@ -141,11 +166,15 @@ impl ObjectRecovery {
             let bytes = self.shared.read(&path).await?;
             let group = group::decode(&bytes).filter(|group| group.number == number);
             let group = group.ok_or_else(|| corrupt(&path, "its checksum does not match what it holds"))?;
+            self.next_object += 1;
             if group.epoch < self.epoch_seen {
-                return Err(corrupt(&path, "it is of an older epoch than the object before it"));
+                self.shared.log().push_void(number, self.epoch_seen);
+                continue;
+            }
+            if group.epoch > self.shared.epoch {
+                return Err(fenced(self.shared.epoch, group.epoch));
             }
             self.epoch_seen = group.epoch;
-            self.next_object += 1;
             self.next = self.next.max(group.mark).max(group.end());
             let object = Object { number, epoch: group.epoch, end: group.end() };
             self.shared.log().objects.push_back(object);
@@ -192,6 +221,7 @@ async fn fence(shared: &Shared) -> Result<u64> {
                     number = first_free(shared).await?;
                     continue;
                 }
+                shared.check_newest().await?;
                 return Ok(number);
             }
             Created::Taken(bytes) => {
@@ -261,19 +291,25 @@ impl ObjectWriter {
 
     /// Makes `group` durable and proves that no newer writer had taken over before.
     pub(crate) async fn commit(&mut self, group: &Group) -> Result<()> {
-        self.encoded.fill(group, self.shared.writer);
-        let path = self.shared.object(group.number);
-        let bytes = self.encoded.to_bytes();
-        if let Created::Taken(found) =
-            create::create(self.shared.store.as_ref(), self.shared.clock.as_ref(), &path, bytes).await?
-        {
+        let mut group = Cow::Borrowed(group);
+        loop {
+            self.encoded.fill(&group, self.shared.writer);
+            let path = self.shared.object(group.number);
+            let bytes = self.encoded.to_bytes();
+            let created = create::create(self.shared.store.as_ref(), self.shared.clock.as_ref(), &path, bytes).await?;
+            let Created::Taken(found) = created else { break };
             let other = group::decode(&found).ok_or_else(|| corrupt(&path, "its checksum does not match"))?;
-            let writer = Header::parse(&found).map_or(0, |header| header.journal);
-            return Err(if other.epoch > self.shared.epoch {
-                fenced(self.shared.epoch, other.epoch)
-            } else {
-                corrupt(&path, &format!("writer {writer:032x} of epoch {} wrote it in this epoch", other.epoch))
-            });
+            match other.epoch.cmp(&self.shared.epoch) {
+                Ordering::Greater => return Err(fenced(self.shared.epoch, other.epoch)),
+                Ordering::Equal => {
+                    let writer = Header::parse(&found).map_or(0, |header| header.journal);
+                    return Err(corrupt(&path, &format!("writer {writer:032x} of this epoch wrote it")));
+                }
+                Ordering::Less => {
+                    self.shared.log().push_void(group.number, self.shared.epoch);
+                    group.to_mut().number += 1;
+                }
+            }
         }
         self.group = group.number + 1;
         self.next = group.end();
@@ -295,10 +331,10 @@ pub(crate) struct ObjectCheckpoints {
     files: PartsFiles,
 }
 
-/// What a checkpoint let go: to be deleted once its writer has proved that it still is the writer.
+/// Checkpoints and parts that a newer checkpoint let go: to be deleted, with the log objects, once its writer has proved
+/// that it still is the writer.
 #[derive(Debug)]
 pub(crate) struct Freed {
-    floor: u64,
     paths: Vec<Path>,
 }
 
@@ -336,17 +372,26 @@ impl ObjectCheckpoints {
             next.parts.extend(places);
             self.files.insert(file, bytes);
         }
-        let mut paths = self.free_below(at, &mut next);
-        self.create("checkpoint", &own_name(next.number), next.to_bytes()?).await?;
+        let freed = self.free_below(at, &mut next);
         let newest = own_name(next.number);
-        let checkpoints = shared.prefix.clone().join("checkpoint");
-        let older = retrying::names(shared.store.as_ref(), shared.clock.as_ref(), &checkpoints).await?;
-        paths.extend(older.into_iter().filter(|path| path.filename().is_some_and(|name| name < newest.as_str())));
+        self.create("checkpoint", &newest, next.to_bytes()?).await?;
+        shared.log().objects.retain(|object| !freed.contains(&object.number));
+        self.files.take_dead(&next);
+        // Listed, since one that was killed has left some that nothing names.
+        let mut paths = self.older("checkpoint", &newest).await?;
+        let living = next.files();
+        let parts = self.older("parts", &newest).await?.into_iter();
+        paths.extend(parts.filter(|path| path.filename().is_some_and(|name| !living.contains(name))));
         self.manifest = next;
-        for file in self.files.take_dead(&self.manifest) {
-            paths.push(shared.prefix.clone().join("parts").join(file));
-        }
-        Ok(Freed { floor: self.manifest.oldest, paths })
+        Ok(Freed { paths })
+    }
+
+    /// The objects in a folder whose names come before `newest`: older numbers, older epochs.
+    async fn older(&self, folder: &str, newest: &str) -> Result<Vec<Path>> {
+        let folder = self.shared.prefix.clone().join(folder);
+        let mut names = retrying::names(self.shared.store.as_ref(), self.shared.clock.as_ref(), &folder).await?;
+        names.retain(|path| path.filename().is_some_and(|name| name < newest));
+        Ok(names)
     }
 
     async fn create(&self, folder: &str, name: &str, bytes: Bytes) -> Result<()> {
@@ -357,27 +402,31 @@ impl ObjectCheckpoints {
         }
     }
 
-    fn free_below(&self, at: Position, next: &mut Manifest) -> Vec<Path> {
-        let mut log = self.shared.log();
-        let mut freed = Vec::new();
-        let mut kept = VecDeque::new();
+    /// Which log objects a checkpoint at `at` lets go; `next` names them, those that are still to be deleted included.
+    fn free_below(&self, at: Position, next: &mut Manifest) -> BTreeSet<u64> {
+        let log = self.shared.log();
+        let mut freed = BTreeSet::new();
         next.oldest = log.last + 1;
         let mut epoch_before = None;
-        while let Some(object) = log.objects.pop_front() {
-            let newest_of_epoch = log.objects.front().is_none_or(|following| following.epoch != object.epoch);
+        for (index, object) in log.objects.iter().enumerate() {
+            let following = log.objects.get(index + 1);
+            if object.end > at || following.is_none() {
+                next.oldest = object.number;
+                break;
+            }
+            let newest_of_epoch = following.is_none_or(|following| following.epoch != object.epoch);
             // The name that an older writer would create next: free, it would let that writer believe itself current.
             let fence = epoch_before.replace(object.epoch) != Some(object.epoch);
-            if object.end > at || log.objects.is_empty() {
-                next.oldest = next.oldest.min(object.number);
-                kept.push_back(object);
-                kept.append(&mut log.objects);
-            } else if newest_of_epoch || fence {
-                kept.push_back(object);
-            } else {
-                freed.push(self.shared.object(object.number));
+            if !newest_of_epoch && !fence {
+                freed.insert(object.number);
             }
         }
-        log.objects = kept;
+        for number in &freed {
+            match next.freed.last_mut() {
+                Some((_, last)) if *last + 1 == *number => *last = *number,
+                _ => next.freed.push((*number, *number)),
+            }
+        }
         next.oldest_exists = true;
         next.oldest_group = next.oldest;
         next.mark = log.mark;
@@ -385,12 +434,16 @@ impl ObjectCheckpoints {
         freed
     }
 
-    /// Deletes what a checkpoint let go. Call it only after a commit of this writer has followed the checkpoint.
-    pub(crate) async fn delete(&self, freed: Freed) -> Result<()> {
-        self.shared.floor.raise(freed.floor).await?;
-        for path in freed.paths {
-            retrying::delete(self.shared.store.as_ref(), self.shared.clock.as_ref(), &path).await?;
+    /// Deletes what a checkpoint let go. Call it only after a commit of this writer has followed the checkpoint. What is
+    /// not deleted by a failure is named by the next checkpoint again.
+    pub(crate) async fn delete(&mut self, freed: Freed) -> Result<()> {
+        let shared = &self.shared;
+        shared.floor.raise(self.manifest.oldest).await?;
+        let objects = self.manifest.freed.iter().flat_map(|(first, last)| *first..=*last);
+        for path in objects.map(|number| shared.object(number)).chain(freed.paths) {
+            retrying::delete(shared.store.as_ref(), shared.clock.as_ref(), &path).await?;
         }
+        self.manifest.freed.clear();
         Ok(())
     }
 }

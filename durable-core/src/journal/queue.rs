@@ -16,6 +16,8 @@ use crate::{Error, ErrorKind, Result};
 
 /// How many bytes of frames may wait to be written; the next append waits.
 pub const QUEUE_BYTES_MAX: u64 = 64 << 20;
+/// The most bytes that one frame of any journal may have: alone, with its headers, it fits the queue.
+pub(crate) const FRAME_BYTES_MAX: u64 = QUEUE_BYTES_MAX - group::BLOCK_BYTES;
 
 /// A frame on its way.
 #[derive(Debug)]
@@ -47,16 +49,18 @@ pub(crate) struct State {
     outstanding: u64,
     pub(crate) ending: Ending,
     pub(crate) poison: Option<Error>,
-    /// Who waits until everything that was submitted is durable.
+    /// Who waits for what was submitted to be durable, or for a proof.
     pub(crate) barriers: Vec<Barrier>,
     pub(crate) wants_segment: bool,
     /// Whether the allocator is at work; once the journal is ending it does not begin again.
     pub(crate) allocating: bool,
 }
 
-/// One who waits until everything submitted before is durable.
+/// One who waits until what was submitted before is durable, whatever is submitted after.
 #[derive(Debug)]
 pub(crate) struct Barrier {
+    /// Everything below it must be durable.
+    pub(crate) upto: Position,
     /// Whether a group must be written even if no frame waits: it proves that no newer writer has taken over.
     pub(crate) prove: bool,
     pub(crate) answer: oneshot::Sender<Result<()>>,
@@ -178,6 +182,8 @@ impl Queue {
             let _ = barrier.answer.send(Err(refusal.duplicate()));
         }
         self.shut();
+        // The allocator ends, and lets the directory go.
+        self.allocate.notify_all();
     }
 }
 

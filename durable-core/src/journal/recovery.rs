@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -11,7 +12,7 @@ use super::dir::{DirAllocator, DirRecovery};
 use super::driver::{self, Hook, Writer};
 use super::frame::{Frame, Position};
 use super::object::{OBJECT_FRAME_BYTES_MAX, ObjectRecovery};
-use super::queue::Queue;
+use super::queue::{self, Queue};
 use super::{Checkpoints, Inner, Journal, Level};
 use crate::{Error, ErrorKind, Result};
 
@@ -92,7 +93,7 @@ impl Recovery {
         match self.from {
             From::Memory => {
                 let writer = Writer::Memory { group: 1, next: Position::ZERO };
-                run(writer, None, Checkpoints::Memory, Level::Memory, u64::from(u32::MAX), hook)
+                run(writer, None, Checkpoints::Memory, Level::Memory, queue::FRAME_BYTES_MAX, hook)
             }
             From::Dir(recovery) => {
                 let recovery = recovery.ok_or_else(interrupted)?;
@@ -132,6 +133,7 @@ fn run(
     hook: Hook,
 ) -> Result<Journal> {
     let epoch = writer.epoch();
+    let frame_bytes_max = frame_bytes_max.min(queue::FRAME_BYTES_MAX);
     let queue = Arc::new(Queue::new(writer.next_position(), writer.room(), frame_bytes_max));
     let allocating = match allocator {
         Some(allocator) => {
@@ -145,17 +147,28 @@ fn run(
     let (end, ended) = watch::channel(None);
     let writing = queue.clone();
     thread("journal-write", move || {
+        let allocating = Joined(allocating);
         let result = driver::write(&writing, writer, hook);
-        if let Some(allocating) = allocating {
-            // Its panic would be a bug of ours that the writer met as a missing segment.
-            let _ = allocating.join();
-        }
+        drop(allocating);
         end.send_replace(Some(Arc::new(result)));
     })?;
     Ok(Journal { inner: Arc::new(Inner { queue, checkpoints: Arc::new(checkpoints), ended, level, epoch }) })
 }
 
-fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>> {
+/// A thread that has ended once this is dropped, also when the hook panics: whoever hears that the journal ended finds
+/// its directory free.
+struct Joined(Option<JoinHandle<()>>);
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        if let Some(thread) = self.0.take() {
+            // Its panic would be a bug of ours that the writer met as a missing segment.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     std::thread::Builder::new()
         .name(name.into())
         .spawn(work)

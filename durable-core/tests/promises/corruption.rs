@@ -99,7 +99,7 @@ fn rich_journal() -> (SimDisk, simulated::Recovered) {
     (disk, recovered)
 }
 
-/// Overwrites one to four stretches of random files, and checks that what opens is a prefix of what was written.
+/// Overwrites or cuts off one to four stretches of random files, and checks that what opens is a prefix of what was written.
 fn damage(seeds_of_chunk: std::ops::Range<u64>) -> Result<Answers, Violation> {
     let (disk, written) = rich_journal();
     let lock = PathBuf::from(simulated::DIR).join("lock");
@@ -118,7 +118,12 @@ fn damage(seeds_of_chunk: std::ops::Range<u64>) -> Result<Answers, Violation> {
             let mut bytes = disk.bytes(file).unwrap();
             let from = rng.random_range(0..original.len());
             let to = (from + rng.random_range(2..100)).min(original.len());
-            rng.fill(&mut bytes[from..to]);
+            if rng.random_bool(0.2) {
+                // Cut, in half of the cases where a group may begin.
+                bytes.truncate(if rng.random_bool(0.5) { from - from % 512 } else { from });
+            } else if to <= bytes.len() {
+                rng.fill(&mut bytes[from..to]);
+            }
             disk.install(file, &bytes);
             touched.push((file, original));
         }

@@ -33,6 +33,8 @@ async fn appends_fail_typed_and_pass_again() {
         let full = journal.checkpoint(journal.durable(), vec![("large".into(), Some(vec![0; 1 << 20].into()))]).await;
         assert_eq!(full.unwrap_err().kind(), ErrorKind::LimitExceeded);
         assert!(!journal.is_poisoned());
+        let left = disk.files().into_iter().find(|file| file.to_string_lossy().ends_with(".staged"));
+        assert_eq!(left, None, "what did not fit gives its room back");
     }
     assert!(disk.counts().full >= u64::from(CYCLES), "{:?}", disk.counts());
     disk.set_capacity(u64::MAX);

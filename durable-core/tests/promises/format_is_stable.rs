@@ -106,10 +106,19 @@ async fn objects_v1() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn versions_v1() {
+async fn versions_without_ids_v1() {
+    check_versions("versions-v1").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_v2() {
+    check_versions("versions-v2").await;
+}
+
+async fn check_versions(name: &str) {
     let open = |dir: &FilePath| VersionedCommit::new(Arc::new(DurableLocal::new(dir).unwrap()), Path::from("value"));
-    if std::env::var_os(WRITE).is_some() {
-        let dir = fixture("versions-v1");
+    if std::env::var_os(WRITE).is_some() && !fixture(name).exists() {
+        let dir = fixture(name);
         let value = open(&dir);
         for number in 0..4 {
             value.commit(number, Bytes::from(format!("body {}", number + 1))).await.unwrap();
@@ -118,7 +127,7 @@ async fn versions_v1() {
         drop(value);
         let _ = std::fs::remove_file(dir.join("durable-local#0"));
     }
-    let copy = copy("versions-v1");
+    let copy = copy(name);
     let value = open(copy.path());
     assert_eq!(value.latest().await.unwrap().unwrap().body, "body 4");
     assert_eq!(value.read(3).await.unwrap().unwrap().body, "body 3");

@@ -110,6 +110,37 @@ async fn a_directory_is_open_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hook_that_panics_lets_the_directory_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::dir(dir.path()).open().await.unwrap();
+    let journal = journal.start(|_| panic!("the hook of a test")).await.unwrap();
+    journal.append("durable".into(), 1).await.unwrap_err();
+    assert_eq!(journal.close().await.unwrap_err().kind(), ErrorKind::Internal);
+    assert!(journal.is_poisoned());
+    assert_eq!(frames(Journal::dir(dir.path()).open().await.unwrap()).await, ["durable"]);
+}
+
+/// Writers that never pause keep neither a flush nor a checkpoint waiting.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flush_ends_though_more_comes_all_the_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::dir(dir.path()).open().await.unwrap().start(|_| {}).await.unwrap();
+    let write = |_| {
+        let journal = journal.clone();
+        tokio::spawn(async move { while journal.append(vec![1; 1 << 20].into(), 1).await.is_ok() {} })
+    };
+    let writers: Vec<_> = (0..32).map(write).collect();
+    for _ in 0..3 {
+        journal.flush().await.unwrap();
+        journal.checkpoint(journal.durable(), Vec::new()).await.unwrap();
+    }
+    journal.close().await.unwrap();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn data_is_refused_without_the_journal_that_claimed_it() {
     let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());

@@ -8,6 +8,7 @@ use durable_core::{ErrorKind, Heartbeat, Lease, ManualClock, OWNER_BYTES_MAX};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use object_store::path::Path;
+use testkit::fault_store::{Effect, FaultStore, Operation, Rule};
 
 const DURATION: Duration = Duration::from_secs(10);
 
@@ -53,6 +54,30 @@ async fn the_first_question_only_begins_the_watch() {
     assert_eq!(b.lease.try_acquire().await.unwrap(), None, "wall time plays no part");
     b.clock.advance(DURATION);
     assert!(b.lease.try_acquire().await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_late_is_no_proof_of_silence() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let mut a = process(&store, "a");
+    a.lease.try_acquire().await.unwrap().unwrap();
+    // The second look at the sign of `a` is answered after more than the lease's duration.
+    let clock = ManualClock::default();
+    let late = Effect::Latency { min: DURATION * 2, max: DURATION * 2 };
+    let rule = Rule::on(&[Operation::Get], late).under("beats").at_call(1);
+    let slow = FaultStore::with_rules(store.clone(), 1, Arc::new(clock.clone()), vec![rule]);
+    let slow_store: Arc<dyn ObjectStore> = Arc::new(slow.clone());
+    let mut b = process(&slow_store, "b");
+    b.clock.advance(Duration::from_secs(1));
+    assert_eq!(b.lease.try_acquire().await.unwrap(), None);
+    let b_clock = b.clock.clone();
+    let second = tokio::spawn(async move { b.lease.try_acquire().await.unwrap() });
+    while slow.fired() == [0] {
+        tokio::task::yield_now().await;
+    }
+    b_clock.advance(DURATION * 2);
+    clock.advance(DURATION * 2);
+    assert_eq!(second.await.unwrap(), None, "it was asked for at once, however late the answer came");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! What this crate promises, one module per promise; each has a sabotaged twin that must fail.
+//! What this crate promises, one module per promise. Every harness with injected faults has a sabotaged twin that must fail.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

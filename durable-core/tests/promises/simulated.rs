@@ -37,7 +37,7 @@ pub(crate) struct Recovered {
 }
 
 /// What the journal must hold.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Model {
     acked: Vec<Frame>,
     under_way: Vec<Frame>,

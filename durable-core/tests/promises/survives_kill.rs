@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path as FilePath;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use durable_core::DurableLocal;
@@ -13,6 +14,10 @@ use testkit::crash::{Child, Crash, Tally};
 use testkit::seeds::describe;
 
 const WRITERS: u64 = 4;
+/// After how many appends of the first writer it checkpoints: few, since a child lives only some milliseconds.
+const CHECKPOINT_EVERY: usize = 4;
+/// What a child prints for each checkpoint it made.
+const CHECKPOINTED: &str = "checkpointed";
 
 /// Everything that was ever appended, as the next opening finds it: `position body`, one a line.
 type Lines = BTreeSet<String>;
@@ -59,11 +64,12 @@ async fn append_forever(child: &Child) {
                 let pending = journal.reserve(body.len()).await.unwrap().submit(body.clone(), 1, durability).unwrap();
                 let position = pending.await.unwrap();
                 testkit::crash::acknowledge(line(&Frame::new(position, 1, body)));
-                if writer == 0 && number % 40 == 39 {
+                if writer == 0 && number % CHECKPOINT_EVERY == CHECKPOINT_EVERY - 1 {
                     let at = journal.durable();
                     let below = format!("{:020}", at.0);
                     let state: Vec<String> = lines.lock().unwrap().range(..below).cloned().collect();
                     journal.checkpoint(at, vec![("lines".into(), Some(state.join("\n").into()))]).await.unwrap();
+                    testkit::crash::acknowledge(CHECKPOINTED);
                 }
             }
         })
@@ -79,12 +85,17 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// Kills children in one directory; after each, everything acknowledged so far is there, and nothing is there twice.
-fn kill(test: &str, mode: &str, kills: u32) -> Tally {
+fn kill(test: &str, mode: &str, kills: u32) -> (Tally, usize) {
     let dir = tempfile::tempdir().unwrap();
     let runtime = runtime();
     let mut acked = Lines::new();
-    let tally = Crash::test(test).with_kills(kills).with_mode(mode).run(dir.path(), |run| {
-        acked.extend(run.acks.iter().cloned());
+    let mut checkpoints = 0;
+    // To take objects over needs some ten syncs, to checkpoint some more.
+    let (least, most) = if mode == "objects" { (20, 120) } else { (5, 40) };
+    let life = Duration::from_millis(least)..=Duration::from_millis(most);
+    let tally = Crash::test(test).with_kills(kills).with_mode(mode).with_delay(life).run(dir.path(), |run| {
+        checkpoints += run.acks.iter().filter(|ack| *ack == CHECKPOINTED).count();
+        acked.extend(run.acks.iter().filter(|ack| *ack != CHECKPOINTED).cloned());
         let found = runtime.block_on(async { recover(&mut builder(dir.path(), mode).open().await.unwrap()).await });
         if let Some(lost) = acked.difference(&found).next() {
             panic!("{run}: it was acknowledged and is gone: {lost}");
@@ -93,7 +104,8 @@ fn kill(test: &str, mode: &str, kills: u32) -> Tally {
         assert_eq!(bodies.len(), found.len(), "{run}: something is there twice");
     });
     assert_eq!(tally.kills, kills, "{tally:?}");
-    tally
+    println!("{tally:?}, {checkpoints} checkpoints");
+    (tally, checkpoints)
 }
 
 #[test]
@@ -101,8 +113,8 @@ fn of_a_directory_200_times() {
     if let Some(child) = Child::current() {
         return runtime().block_on(append_forever(&child));
     }
-    let tally = kill("survives_kill::of_a_directory_200_times", "directory", 200);
-    assert!(tally.acks > 200, "{tally:?}");
+    let (tally, checkpoints) = kill("survives_kill::of_a_directory_200_times", "directory", 200);
+    assert!(tally.acks > 200 && checkpoints > 20, "{tally:?}, {checkpoints} checkpoints");
 }
 
 #[test]
@@ -110,8 +122,8 @@ fn of_objects_in_a_durable_directory() {
     if let Some(child) = Child::current() {
         return runtime().block_on(append_forever(&child));
     }
-    let tally = kill("survives_kill::of_objects_in_a_durable_directory", "objects", 50);
-    assert!(tally.acks > 10, "{tally:?}");
+    let (tally, checkpoints) = kill("survives_kill::of_objects_in_a_durable_directory", "objects", 50);
+    assert!(tally.acks > 10 && checkpoints > 5, "{tally:?}, {checkpoints} checkpoints");
 }
 
 #[test]

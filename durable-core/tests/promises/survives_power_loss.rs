@@ -11,6 +11,7 @@ use testkit::seeds::{self, Violation};
 use crate::simulated::{self, Model, Open};
 
 const SEEDS: u64 = 5_000;
+/// How often the power fails, or in some cases only the process is killed, before the last time.
 const CRASHES: u32 = 5;
 
 /// What one seed went through.
@@ -19,6 +20,7 @@ struct Seen {
     acked: usize,
     discarded: u64,
     died_opening: u64,
+    kills: u64,
     checkpoints: u64,
     failed_checkpoints: u64,
 }
@@ -32,13 +34,22 @@ fn check(seed: u64, disk: &SimDisk, seen_by_journal: &Arc<dyn Disk>) -> Result<S
         // The power fails at a random call, which may well be in the middle of the opening.
         if rng.random_bool(0.9) {
             disk.fail_calls_from(rng.random_range(0..200), std::io::ErrorKind::Other);
+        } else if rng.random_bool(0.5) {
+            disk.fail_call(rng.random_range(0..100));
         }
         match open(&mut model, seen_by_journal, segment_bytes)? {
             Some(mut open) => work(&mut model, &mut open, disk, &mut rng, &mut seen),
             None => seen.died_opening += 1,
         }
-        disk.crash();
+        // Where only the process dies, its writes stay to be seen, also those that no sync has saved.
+        if rng.random_bool(0.3) {
+            seen.kills += 1;
+            disk.kill();
+        } else {
+            disk.crash();
+        }
     }
+    disk.crash();
     let (_, recovered) = simulated::read(seen_by_journal.clone(), segment_bytes).map_err(|error| error.to_string())?;
     seen.acked = model.agree(recovered)?;
     seen.discarded = disk.counts().discarded;
@@ -53,8 +64,16 @@ fn open(model: &mut Model, disk: &Arc<dyn Disk>, segment_bytes: u64) -> Result<O
     };
     match simulated::read(disk.clone(), segment_bytes) {
         Ok((recovery, recovered)) => {
-            model.agree(recovered)?;
-            simulated::start(recovery).map(Some).or_else(dead)
+            // What was read is only safe once the journal has started.
+            let mut read = model.clone();
+            read.agree(recovered)?;
+            match simulated::start(recovery) {
+                Ok(open) => {
+                    *model = read;
+                    Ok(Some(open))
+                }
+                Err(error) => dead(error),
+            }
         }
         Err(error) => dead(error),
     }
@@ -101,6 +120,7 @@ fn nothing_acknowledged_is_lost() {
     let lossy = seen.iter().filter(|seen| seen.discarded > 0).count();
     assert!(lossy > 4_000, "only {lossy} seeds lost anything that was not synced");
     assert!(seen.iter().map(|seen| seen.died_opening).sum::<u64>() > 500);
+    assert!(seen.iter().map(|seen| seen.kills).sum::<u64>() > 5_000);
     assert!(seen.iter().map(|seen| seen.checkpoints).sum::<u64>() > 5_000);
     assert!(seen.iter().map(|seen| seen.failed_checkpoints).sum::<u64>() > 2_000);
 }

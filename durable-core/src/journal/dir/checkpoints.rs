@@ -67,9 +67,23 @@ impl DirCheckpoints {
         }
         let freed = self.free_below(at, &mut next);
         let name = checkpoint_name(next.number);
-        write_file(disk.as_ref(), &dir, &name, &next.to_bytes()?)?;
+        if let Err(error) = write_file(disk.as_ref(), &dir, &name, &next.to_bytes()?) {
+            self.give_up(&name);
+            return Err(error);
+        }
         let old = std::mem::replace(&mut self.manifest, next);
         self.delete(&old, freed)
+    }
+
+    /// Removes the parts that the checkpoint `name` would have named, if it is surely not there.
+    fn give_up(&mut self, name: &str) {
+        let (disk, dir) = (self.shared.disk.as_ref(), &self.shared.dir);
+        if disk.list(dir).is_ok_and(|names| names.iter().all(|there| there != name)) {
+            for file in self.files.take_dead(&self.manifest) {
+                // Best effort, so that a full disk gets the room back at once: the next opening sweeps what is left.
+                let _ = remove(disk, dir, &file);
+            }
+        }
     }
 
     /// Which segments hold nothing at or above `at`; the one being written always stays.

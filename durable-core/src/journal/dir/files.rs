@@ -120,9 +120,15 @@ pub(super) fn write_file(disk: &dyn Disk, dir: &Path, name: &str, bytes: &[u8]) 
         _ => {}
     }
     let mut file = disk.open(&staged, OpenMode::CreateNew).map_err(failed)?;
-    file.write_at(0, &mut [IoSlice::new(bytes)]).map_err(failed)?;
-    file.sync_data().map_err(failed)?;
-    disk.rename(&staged, &dir.join(name)).map_err(failed)?;
+    let written = file
+        .write_at(0, &mut [IoSlice::new(bytes)])
+        .and_then(|()| file.sync_data())
+        .and_then(|()| disk.rename(&staged, &dir.join(name)));
+    if let Err(error) = written {
+        // Best effort, so that a full disk gets the room back at once: the next opening sweeps what is left.
+        let _ = disk.remove(&staged);
+        return Err(failed(error));
+    }
     disk.sync_dir(dir).map_err(failed)
 }
 

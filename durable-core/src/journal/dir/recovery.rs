@@ -4,6 +4,7 @@
 //! journal starts.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -32,6 +33,8 @@ pub struct DirRecovery {
     expected: u64,
     sealed_at: Option<u64>,
     next: Position,
+    /// Where the last group lies.
+    last: Option<Stretch>,
     /// Where the torn tail is to be cut, once the end was reached.
     cut: Option<(u64, u64)>,
     finished: bool,
@@ -105,6 +108,7 @@ impl DirRecovery {
             expected,
             sealed_at,
             next,
+            last: None,
             cut: None,
             finished: false,
             epoch: 0,
@@ -160,6 +164,8 @@ impl DirRecovery {
             match found.map_err(|error| self.shared.io("reading", &segment::name(number), error))? {
                 Found::Group(group) => {
                     self.expected = group.number + 1;
+                    let bytes = group.encoded_bytes();
+                    self.last = Some(Stretch { segment: number, offset: reader.offset - bytes, bytes });
                     self.reader = Some(reader);
                     return Ok(Some(group));
                 }
@@ -207,7 +213,7 @@ impl DirRecovery {
             return Err(self.corrupt(number, offset, "a group does not check out, and the journal was closed cleanly"));
         }
         let behind = reader
-            .find_group(offset + BLOCK_BYTES, self.shared.id, self.expected)
+            .find_group(offset, self.shared.id, self.expected)
             .map_err(|error| self.shared.io("reading", &segment::name(number), error))?;
         if let Some((at, found)) = behind {
             let what = format!("a group does not check out, and group {found} lies whole behind it at {at}");
@@ -284,6 +290,9 @@ impl DirRecovery {
     fn settle(&mut self) -> Result<()> {
         let shared = &self.shared;
         let disk = shared.disk.as_ref();
+        let synced = || disk.sync_dir(&shared.dir).map_err(|error| shared.io("syncing", "", error));
+        // First of all: what is removed below was let go by a checkpoint whose name may not be durable yet.
+        synced()?;
         let mut segments = shared.segments();
         // The newest goes first, and durably: else a crash could keep it and take the one before, which looks like loss.
         while let Some(number) = self.ahead.pop_back() {
@@ -299,17 +308,38 @@ impl DirRecovery {
             file.set_len(offset).map_err(cut)?;
             file.sync_data().map_err(cut)?;
         }
-        // What an earlier process wrote may be in the page cache only.
-        if let Some(extent) = segments.written.back() {
-            let path = shared.dir.join(segment::name(extent.number));
-            let failed = |error| Error::io(format!("syncing {}", path.display()), error);
-            disk.open(&path, OpenMode::Write).map_err(failed)?.sync_data().map_err(failed)?;
+        // What an earlier process wrote may be in the page cache only. After a sync that failed there, another one would
+        // succeed without having written anything: so the last group, the only one that may be unsynced, is written again.
+        if let Some(last) = self.last {
+            let failed = |error| shared.io("syncing", &segment::name(last.segment), error);
+            last.write_again(disk, &shared.dir).map_err(failed)?;
         }
         if self.sealed_at.is_some() {
             remove(disk, &shared.dir, SEAL)?;
         }
         self.sweep_uncovered()?;
-        disk.sync_dir(&shared.dir).map_err(|error| Error::io(format!("syncing {}", shared.dir.display()), error))
+        synced()
+    }
+}
+
+/// Some bytes of a segment.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    segment: u64,
+    offset: u64,
+    bytes: u64,
+}
+
+impl Stretch {
+    /// Writes the bytes as they read, and syncs them.
+    fn write_again(self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+        let path = dir.join(segment::name(self.segment));
+        let mut bytes = vec![0; usize::try_from(self.bytes).map_err(io::Error::other)?];
+        let mut file = disk.open(&path, OpenMode::Write)?;
+        let read = file.read_at(self.offset, &mut bytes)?;
+        bytes.truncate(read);
+        file.write_at(self.offset, &mut [IoSlice::new(&bytes)])?;
+        file.sync_data()
     }
 }
 
