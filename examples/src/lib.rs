@@ -5,5 +5,6 @@
 pub mod failure;
 pub mod input;
 pub mod pipeline;
+pub mod print;
 pub mod store;
 pub mod table_text;

@@ -72,6 +72,12 @@ pub fn open_existing_store(named: &str) -> Result<Arc<dyn ObjectStore>> {
     Ok(open_store(named)?.0)
 }
 
+/// The feature of this package that reads stores of this scheme, if one is needed.
+#[must_use]
+pub fn feature_of(scheme: &str) -> Option<&'static str> {
+    CLOUDS.iter().find(|(schemes, _)| schemes.contains(&scheme)).map(|(_, feature)| *feature)
+}
+
 /// The local directory that is named, unless a URL of another kind is.
 fn directory(named: &str) -> Result<Option<PathBuf>> {
     if let Some((scheme, _)) = named.split_once(':')

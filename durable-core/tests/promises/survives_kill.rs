@@ -104,7 +104,7 @@ fn kill(test: &str, mode: &str, kills: u32) -> (Tally, usize) {
         assert_eq!(bodies.len(), found.len(), "{run}: something is there twice");
     });
     assert_eq!(tally.kills, kills, "{tally:?}");
-    println!("{tally:?}, {checkpoints} checkpoints");
+    eprintln!("{tally:?}, {checkpoints} checkpoints");
     (tally, checkpoints)
 }
 

@@ -25,6 +25,7 @@ pub enum Shape {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputFile {
     path: PathBuf,
+    place: PathBuf,
     shape: Shape,
     gzip: bool,
 }
@@ -40,13 +41,20 @@ impl InputFile {
             "json" | "jsonl" | "ndjson" => Shape::JsonLines,
             _ => return None,
         };
-        Some(Self { path: path.to_owned(), shape, gzip })
+        Some(Self { path: path.to_owned(), place: path.file_name()?.into(), shape, gzip })
     }
 
     /// Where it lies, absolute and without links.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where it lies within the input: its name, behind the folders between the input's and its own. It stays when the input
+    /// is moved.
+    #[must_use]
+    pub fn place(&self) -> &Path {
+        &self.place
     }
 
     /// How its rows are written.
@@ -86,6 +94,11 @@ pub fn find(input: &Path) -> Result<Vec<InputFile>> {
     collect(&path, &mut files)?;
     if files.is_empty() {
         return Err(Failure::new(format!("the folder {} holds no file that ends in {ENDINGS}", input.display())));
+    }
+    for file in &mut files {
+        if let Ok(place) = file.path.strip_prefix(&path) {
+            file.place = place.into();
+        }
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(files)
@@ -130,6 +143,8 @@ mod tests {
         assert_eq!(names, ["a.JSONL.gz", "m.ndjson", "z.csv"]);
         assert_eq!((found[0].shape, found[0].gzip), (Shape::JsonLines, true));
         assert_eq!((found[2].shape, found[2].gzip), (Shape::Delimited, false));
+        assert_eq!(found[1].place(), Path::new("b/m.ndjson"));
+        assert_eq!(find(&folder.path().join("b/m.ndjson")).unwrap()[0].place(), Path::new("m.ndjson"));
     }
 
     #[test]

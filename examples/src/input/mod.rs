@@ -18,4 +18,4 @@ pub use file::{FILES_MAX, InputFile, Shape, find};
 pub use kind::{Cell, Kind};
 pub use lines::LINE_BYTES_MAX;
 pub use row::{Column, Content, Event, Malformed, Row, Rows};
-pub use survey::{COLUMNS_MAX, FileSurvey, Noted, Survey, column_named};
+pub use survey::{COLUMNS_MAX, FOLDER_BYTES_MAX, FileSurvey, Noted, PARTITIONS_MAX, Partitions, Survey, column_named};

@@ -2,10 +2,12 @@
 //!
 //! Invariant: what a column holds does not depend on the order of the files or rows.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use table_core::partition_path;
 
 use super::file::InputFile;
 use super::kind::{Cell, Kind};
@@ -17,13 +19,30 @@ use crate::failure::{Failure, Result};
 pub const COLUMNS_MAX: usize = 1_000;
 
 /// What the pass over the input found.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Survey {
     /// The columns of all files, in the order of their first appearance.
     pub columns: Vec<Column>,
     /// What each file holds, in the input's order.
     pub files: Vec<FileSurvey>,
+    /// What the columns to partition by hold.
+    pub partitions: Partitions,
 }
+
+/// What the columns to partition by hold, all together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Partitions {
+    /// How many combinations of values there are, or one more than [`PARTITIONS_MAX`].
+    pub count: usize,
+    /// The longest value, as it stands in a folder's name, if it is longer than [`FOLDER_BYTES_MAX`].
+    pub too_long: Option<String>,
+}
+
+/// The most combinations of values that an input may be partitioned by: each is a folder, and a file of its own.
+pub const PARTITIONS_MAX: usize = 5_000;
+
+/// The longest name of a folder, in bytes: file systems take 255, and the column's name stands there too.
+pub const FOLDER_BYTES_MAX: usize = 120;
 
 /// What one file holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,16 +51,13 @@ pub struct FileSurvey {
     pub rows: u64,
     /// Its rows that cannot be read.
     pub malformed: u64,
-    /// A checksum of its columns and its first row, in hexadecimal: it stays when rows are added to the file's end.
-    /// Empty if there is no row.
-    pub beginning: String,
-    /// A checksum of all its rows.
+    /// A checksum of its columns and all its rows, in hexadecimal.
     pub checksum: String,
     /// The same over as many rows as were noted before, if it has as many.
     pub checksum_of_noted: Option<String>,
 }
 
-/// What is remembered of a file once all its rows are in the stream.
+/// What is remembered of a file from before its rows go into the stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Noted {
     /// How many rows it had.
@@ -51,22 +67,25 @@ pub struct Noted {
 }
 
 impl Survey {
-    /// Reads all files once. `noted` gives what is remembered of a file, by where it lies and how it begins, and `on_rows`
-    /// hears of rows as they are read.
+    /// Reads all files once. `noted` gives what is remembered of a file, `partition_by` names the columns to partition by as
+    /// they were asked for, and `on_rows` hears of rows as they are read.
     ///
     /// # Errors
     /// A file cannot be read, a header is wrong, or there are more than [`COLUMNS_MAX`] columns.
     pub fn of(
         files: &[InputFile],
-        noted: impl Fn(&InputFile, &str) -> Option<Noted>,
+        noted: impl Fn(&InputFile) -> Option<Noted>,
+        partition_by: &[String],
         mut on_rows: impl FnMut(u64),
     ) -> Result<Self> {
-        let mut columns = Columns::default();
+        let partition_by = partition_by.iter().map(|name| super::record::plain_name(name)).collect();
+        let mut columns = Columns { partition_by, ..Columns::default() };
         let mut surveyed = Vec::with_capacity(files.len());
         for file in files {
-            surveyed.push(survey_file(file, &noted, &mut columns, &mut on_rows)?);
+            surveyed.push(survey_file(file, noted(file), &mut columns, &mut on_rows)?);
         }
-        Ok(Self { columns: columns.finish(), files: surveyed })
+        let partitions = Partitions { count: columns.combinations.len(), too_long: columns.too_long.take() };
+        Ok(Self { columns: columns.finish(), files: surveyed, partitions })
     }
 
     /// All rows of all files.
@@ -81,7 +100,7 @@ const REPORTED_ROWS: u64 = 1_000;
 
 fn survey_file(
     file: &InputFile,
-    noted: &impl Fn(&InputFile, &str) -> Option<Noted>,
+    noted: Option<Noted>,
     columns: &mut Columns,
     on_rows: &mut impl FnMut(u64),
 ) -> Result<FileSurvey> {
@@ -92,8 +111,8 @@ fn survey_file(
         sum.update(name);
         sum.update(b",");
     }
-    let (mut rows, mut malformed, mut noted_rows, mut checksum_of_noted) = (0, 0, None, None);
-    let mut beginning = String::new();
+    let (mut rows, mut malformed, mut checksum_of_noted) = (0, 0, None);
+    let noted_rows = noted.map(|noted| noted.rows);
     while let Some(Record { line, cells, .. }) = reader.next_record()? {
         add(&mut sum, &cells);
         match cells {
@@ -101,10 +120,6 @@ fn survey_file(
             Err(_) => malformed += 1,
         }
         rows += 1;
-        if rows == 1 {
-            beginning = hexadecimal(&sum);
-            noted_rows = noted(file, &beginning).map(|noted| noted.rows);
-        }
         if noted_rows == Some(rows) {
             checksum_of_noted = Some(hexadecimal(&sum));
         }
@@ -114,7 +129,7 @@ fn survey_file(
     }
     on_rows(rows % REPORTED_ROWS);
     let checksum = hexadecimal(&sum);
-    Ok(FileSurvey { rows, malformed, beginning, checksum, checksum_of_noted })
+    Ok(FileSurvey { rows, malformed, checksum, checksum_of_noted })
 }
 
 fn add(sum: &mut Md5, cells: &Cells) {
@@ -146,6 +161,9 @@ fn hexadecimal(sum: &Md5) -> String {
 struct Columns {
     found: Vec<(String, Option<Kind>)>,
     by_name: HashMap<String, usize>,
+    partition_by: Vec<String>,
+    combinations: HashSet<Vec<String>>,
+    too_long: Option<String>,
 }
 
 impl Columns {
@@ -178,7 +196,27 @@ impl Columns {
                 };
             }
         }
+        self.learn_partition(cells);
         Ok(())
+    }
+
+    /// Remembers the values to partition by, until there are too many.
+    fn learn_partition(&mut self, cells: &[(String, Cell)]) {
+        if self.partition_by.is_empty() || self.combinations.len() > PARTITIONS_MAX {
+            return;
+        }
+        let value = |name: &String| match cells.iter().find(|(known, _)| known == name) {
+            None | Some((_, Cell::Null)) => String::new(),
+            Some((_, Cell::Written(text))) => text.clone(),
+            Some((_, Cell::Typed(Value::String(text)))) => text.clone(),
+            Some((_, Cell::Typed(value))) => value.to_string(),
+        };
+        let values: Vec<String> = self.partition_by.iter().map(value).collect();
+        let folder_bytes = |value: &String| partition_path::encode([("", Some(value.as_str()))]).len();
+        if let Some(long) = values.iter().find(|value| folder_bytes(value) > FOLDER_BYTES_MAX) {
+            self.too_long.get_or_insert_with(|| long.clone());
+        }
+        self.combinations.insert(values);
     }
 
     /// A column without a value anywhere is text.
@@ -234,7 +272,7 @@ mod tests {
         for (name, text) in files {
             fs::write(folder.path().join(name), text).unwrap();
         }
-        Survey::of(&super::super::find(folder.path()).unwrap(), |_, _| noted.cloned(), |_| ())
+        Survey::of(&super::super::find(folder.path()).unwrap(), |_| noted.cloned(), &["City".to_owned()], |_| ())
     }
 
     #[test]
@@ -249,16 +287,26 @@ mod tests {
     }
 
     #[test]
-    fn rows_added_at_the_end_keep_the_beginning() {
+    fn rows_added_at_the_end_keep_what_was_noted() {
         let before = survey(&[("a.csv", "id\n1\n2\n")], None).unwrap().files[0].clone();
         let noted = Some(Noted { rows: before.rows, checksum: before.checksum.clone() });
         let grown = survey(&[("a.csv", "id\n1\n2\n3\n")], noted.as_ref()).unwrap().files[0].clone();
-        assert_eq!((&grown.beginning, grown.checksum_of_noted), (&before.beginning, Some(before.checksum.clone())));
-        let edited = survey(&[("a.csv", "id\n1\n9\n3\n")], noted.as_ref()).unwrap().files[0].clone();
-        assert_eq!(edited.beginning, before.beginning);
-        assert_ne!(edited.checksum_of_noted, Some(before.checksum));
-        let other = survey(&[("a.csv", "id\n7\n2\n")], noted.as_ref()).unwrap().files[0].clone();
-        assert_ne!(other.beginning, before.beginning);
+        assert_eq!(grown.checksum_of_noted, Some(before.checksum.clone()));
+        for edited in ["id\n1\n9\n3\n", "id\n7\n2\n", "id,new\n1,\n2,\n", "id\n1\n"] {
+            let edited = survey(&[("a.csv", edited)], noted.as_ref()).unwrap().files[0].clone();
+            assert_ne!(edited.checksum_of_noted, Some(before.checksum.clone()));
+        }
+    }
+
+    #[test]
+    fn partitions_are_counted_and_long_values_found() {
+        let long = "x".repeat(FOLDER_BYTES_MAX);
+        let text = format!("id,city\n1,Rome\n2,Oslo\n3,Rome\n4,\n5,{long}\n");
+        let found = survey(&[("a.csv", text.as_str())], None).unwrap().partitions;
+        assert_eq!(found, Partitions { count: 4, too_long: Some(long) });
+        let many: String = (0..6_000).map(|id| format!("{id},{id}\n")).collect();
+        let found = survey(&[("a.csv", format!("id,city\n{many}").as_str())], None).unwrap().partitions;
+        assert_eq!(found.count, PARTITIONS_MAX + 1);
     }
 
     #[test]

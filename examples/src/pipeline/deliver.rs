@@ -21,7 +21,7 @@ use super::plan::Plan;
 use super::progress::Stage;
 use super::record::{Decoded, decode};
 use crate::failure::{Doing, Failure, Result};
-use crate::input::Kind;
+use crate::input::{Kind, PARTITIONS_MAX};
 
 /// The prefix of delivered files; the table's name follows.
 pub const DELIVERED: &str = "delivered";
@@ -32,8 +32,6 @@ pub const ERRORS: &str = "errors";
 const BUFFER_BYTES: usize = 64 * 1024 * 1024;
 /// The age that makes a file of fewer.
 const BUFFER_INTERVAL: Duration = Duration::from_secs(60);
-/// The most partitions that one run may write at a time.
-const PARTITIONS_MAX: usize = 5_000;
 /// Files put at once.
 const DELIVERIES: usize = 8;
 /// How long a failing store is tried again before the run gives up.

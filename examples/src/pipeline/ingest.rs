@@ -35,14 +35,12 @@ pub struct Ingested {
     pub stored: u64,
 }
 
-/// The producer's name for a file: its own name for the reader of a listing, and a digest of where it lies and how it begins.
+/// The producer's name for a file: its own name for the reader of a listing, and a digest of its place within the input. So an
+/// input that was moved is known again, and a file that was edited is known as that.
 #[must_use]
-pub fn producer_id(file: &InputFile, beginning: &str) -> String {
-    let mut digest = Md5::new();
-    digest.update(file.path().as_os_str().as_encoded_bytes());
-    digest.update([0]);
-    digest.update(beginning);
-    let digest: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+pub fn producer_id(file: &InputFile) -> String {
+    let digest = Md5::digest(file.place().as_os_str().as_encoded_bytes());
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     let name = file.path().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let name: String = name
         .chars()
@@ -52,19 +50,25 @@ pub fn producer_id(file: &InputFile, beginning: &str) -> String {
     format!("{name}-{digest}")
 }
 
-/// Refuses a file that was edited after its rows went in: they cannot be taken back, and which of them changed is not known.
+/// Notes in the plan what each file holds, before the first of its rows goes in, and refuses a file that was edited since: its
+/// rows cannot be taken back, and which of them changed is not known.
 ///
 /// # Errors
 /// The file's first rows are not those that were noted.
-pub fn refuse_edited(files: &[InputFile], survey: &Survey, plan: &Plan) -> Result<()> {
+pub fn note(files: &[InputFile], survey: &Survey, plan: &mut Plan) -> Result<()> {
     for (file, found) in files.iter().zip(&survey.files) {
-        let Some(noted) = plan.noted.get(&producer_id(file, &found.beginning)) else { continue };
-        if found.checksum_of_noted.as_ref() != Some(&noted.checksum) {
+        let producer = producer_id(file);
+        if let Some(noted) = plan.noted.get(&producer)
+            && found.checksum_of_noted.as_ref() != Some(&noted.checksum)
+        {
             let (name, rows) = (file.name(), noted.rows);
             return Err(Failure::new(format!(
                 "{name} was edited since its {rows} rows went into this store: rows may only be added at its end. \
-                 Give the edited file another name to take it as new events, or use another --store"
+                 Give the edited file another name to take it as new events, or use another --table or --store"
             )));
+        }
+        if found.rows > 0 {
+            plan.noted.insert(producer, Noted { rows: found.rows, checksum: found.checksum.clone() });
         }
     }
     Ok(())
@@ -76,8 +80,8 @@ fn known_rows(stream: &DataStream, producer: &str) -> Result<u64> {
     Ok(last.map_or(0, |last| last + 1))
 }
 
-/// Puts every row that the stream does not have yet, and notes the files in the plan. Dropping the future leaves what was
-/// acknowledged in the stream; the next run goes on behind it.
+/// Puts every row that the stream does not have yet. Dropping the future leaves what was acknowledged in the stream; the next
+/// run goes on behind it.
 ///
 /// # Errors
 /// A file cannot be read, or the stream cannot be written.
@@ -85,25 +89,19 @@ pub async fn ingest(
     stream: &DataStream,
     files: &[InputFile],
     survey: &Survey,
-    plan: &mut Plan,
+    plan: &Plan,
     stage: &Stage,
 ) -> Result<Ingested> {
     let mut ingested = Ingested::default();
     let shared = Arc::new(plan.clone());
     for (file, found) in files.iter().zip(&survey.files) {
-        let producer = producer_id(file, &found.beginning);
+        let producer = producer_id(file);
         let known = known_rows(stream, &producer)?.min(found.rows);
         ingested.found += known;
         stage.add(known);
         if known < found.rows {
             ingested.stored += ingest_file(stream, file, &shared, &producer, known, stage).await?;
         }
-        if found.rows > 0 {
-            plan.noted.insert(producer, Noted { rows: found.rows, checksum: found.checksum.clone() });
-        }
-    }
-    if *plan != *shared {
-        plan.keep(stream).await?;
     }
     Ok(ingested)
 }

@@ -18,7 +18,8 @@ const BUNDLED_REFERENCE: [&str; 2] = [
 #[derive(Clone, Debug, Parser)]
 #[command(name = "pipeline", max_term_width = 110)]
 pub struct Options {
-    /// A file or a folder of events: .csv, .json, .jsonl, .ndjson, each also .gz [default: the bundled flights]
+    /// A file or a folder of events: .csv, .json, .jsonl, .ndjson, each also .gz. Its files are known by their names (and folders
+    /// within it), so rows added at their ends are taken up by the next run [default: the bundled flights]
     #[arg(long, value_name = "PATH")]
     pub input: Option<PathBuf>,
 
@@ -40,9 +41,9 @@ pub struct Options {
     #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
     pub partition_by: Option<Vec<String>>,
 
-    /// How many shards the stream gets when it is created
-    #[arg(long, value_name = "NUMBER", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub shards: u32,
+    /// How many shards the stream gets when it is created [default: 4]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub shards: Option<u32>,
 
     /// Also write the figures of the report to this file, as JSON
     #[arg(long, value_name = "FILE")]

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::options::Options;
 use crate::failure::{Doing, Failure, Result};
-use crate::input::{Column, Kind, Noted, Survey, column_named};
+use crate::input::{Column, FOLDER_BYTES_MAX, Kind, Noted, PARTITIONS_MAX, Survey, column_named};
 
 /// The consumer under whose name the stream keeps the plan.
 const KEPT_AS: &str = "plan";
@@ -25,7 +25,7 @@ pub struct Plan {
     pub key: Option<String>,
     /// The columns that the delivered files are partitioned by.
     pub partition_by: Vec<String>,
-    /// What is remembered of each file whose rows are all in the stream, by producer.
+    /// What is remembered of each file, by producer: noted before its first row goes in.
     pub noted: BTreeMap<String, Noted>,
 }
 
@@ -57,14 +57,40 @@ impl Plan {
     /// # Errors
     /// An option names a column that does not exist, or contradicts what the table was begun with.
     pub fn settle(begun: Option<Self>, survey: &Survey, options: &Options, input: &str) -> Result<Self> {
-        match begun {
+        let plan = match begun {
             None => Self::begin(survey, options, input),
             Some(plan) => plan.go_on(survey, options, input),
+        }?;
+        plan.check_partitions(survey, input)?;
+        Ok(plan)
+    }
+
+    fn check_partitions(&self, survey: &Survey, input: &str) -> Result<()> {
+        let by = self.partition_by.join(",");
+        if survey.partitions.count > PARTITIONS_MAX {
+            return Err(Failure::new(format!(
+                "--partition-by {by}: {input} has more than {PARTITIONS_MAX} different values there, and each would be a \
+                 folder with files of its own: choose columns with fewer, such as a day or a country"
+            )));
         }
+        if let Some(value) = &survey.partitions.too_long {
+            let shown: String = value.chars().take(40).collect();
+            return Err(Failure::new(format!(
+                "--partition-by {by}: the value `{shown}...` is too long for the name of a folder \
+                 ({FOLDER_BYTES_MAX} bytes): choose columns with shorter values"
+            )));
+        }
+        Ok(())
     }
 
     fn begin(survey: &Survey, options: &Options, input: &str) -> Result<Self> {
         let columns = survey.columns.clone();
+        if columns.is_empty() {
+            return Err(Failure::new(format!(
+                "{input} holds no event: no row has a column. JSON is read as one object a line; write it so, for example \
+                 with jq -c '.[]'"
+            )));
+        }
         let named = |asked: &str, option: &str| -> Result<String> {
             Ok(columns[column_named(&columns, asked, option, input)?].name.clone())
         };
@@ -137,11 +163,12 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::input::Partitions;
     use clap::Parser;
 
     fn survey(columns: &[(&str, Kind)]) -> Survey {
         let columns = columns.iter().map(|&(name, kind)| Column { name: name.to_owned(), kind }).collect();
-        Survey { columns, files: Vec::new() }
+        Survey { columns, ..Survey::default() }
     }
 
     fn options(arguments: &[&str]) -> Options {
@@ -171,5 +198,19 @@ mod tests {
         assert_eq!(told(&["--key", "idd"]), "--key idd: x has no such column; did you mean `id`? Its columns are: id");
         assert!(told(&["--partition-by", "id"]).contains("leave at least one"));
         assert!(told(&["--partition-by", "id,id"]).contains("twice"));
+        let empty = Plan::settle(None, &survey(&[]), &options(&[]), "x.json").unwrap_err().to_string();
+        assert!(empty.starts_with("x.json holds no event") && empty.contains("jq -c"), "{empty}");
+    }
+
+    #[test]
+    fn what_no_folder_can_hold_is_refused_before_the_first_row() {
+        let mut found = survey(&[("id", Kind::Integer), ("city", Kind::Text)]);
+        let told = |found: &Survey| {
+            Plan::settle(None, found, &options(&["--partition-by", "city"]), "x").unwrap_err().to_string()
+        };
+        found.partitions.count = PARTITIONS_MAX + 1;
+        assert!(told(&found).contains("more than 5000 different values"), "{}", told(&found));
+        found.partitions = Partitions { count: 1, too_long: Some("y".repeat(500)) };
+        assert!(told(&found).contains("too long for the name of a folder"), "{}", told(&found));
     }
 }

@@ -15,6 +15,9 @@ const LINES_PER_STAGE: u64 = 10;
 /// A stage of fewer units is over before a line could help.
 const LINES_FROM: u64 = 1_000;
 
+/// After how many units a stage prints a line whose total is not known.
+const UNITS_PER_LINE: u64 = 10_000;
+
 /// The stages of a run.
 #[derive(Clone, Debug)]
 pub struct Progress {
@@ -52,8 +55,8 @@ impl Progress {
     #[must_use]
     pub fn begin(&self, name: &'static str, total: u64, unit: &'static str) -> Stage {
         let bar = self.bars.as_ref().map(|bars| {
-            let bar = bars.add(ProgressBar::new(total.max(1)));
-            bar.set_style(style());
+            let bar = bars.add(if total == 0 { ProgressBar::no_length() } else { ProgressBar::new(total) });
+            bar.set_style(style(total));
             bar.set_prefix(name);
             bar
         });
@@ -75,9 +78,8 @@ impl Stage {
         let line = {
             let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
             counted.done += units;
-            counted.line_due().then(|| {
-                format!("{:<9} {} of {} {}", self.name, grouped(counted.done), grouped(counted.total), self.unit)
-            })
+            let of = if counted.total == 0 { String::new() } else { format!(" of {}", grouped(counted.total)) };
+            counted.line_due().then(|| format!("{:<9} {}{of} {}", self.name, grouped(counted.done), self.unit))
         };
         match (&self.bar, line) {
             (Some(bar), _) => bar.inc(units),
@@ -86,20 +88,14 @@ impl Stage {
         }
     }
 
-    /// The stage turned out to have so many units.
-    pub fn set_total(&self, total: u64) {
-        self.counted.lock().unwrap_or_else(PoisonError::into_inner).total = total;
-        if let Some(bar) = &self.bar {
-            bar.set_length(total.max(1));
-        }
-    }
-
     /// Ends the stage with what came of it.
     pub fn end(&self, outcome: &str) {
         let seconds = self.clock.monotonic().saturating_sub(self.begun).as_secs_f64();
         match &self.bar {
             Some(bar) => {
-                bar.set_position(bar.length().unwrap_or_default());
+                if let Some(total) = bar.length() {
+                    bar.set_position(total);
+                }
                 bar.finish_with_message(format!("{outcome}  ({seconds:.1} s)"));
             }
             None => say(&format!("{:<9} {outcome} ({seconds:.1} s)", self.name)),
@@ -109,6 +105,10 @@ impl Stage {
 
 impl Counted {
     fn line_due(&mut self) -> bool {
+        if self.total == 0 {
+            let lines = self.done / UNITS_PER_LINE;
+            return lines > std::mem::replace(&mut self.printed, lines);
+        }
         let tenths = (self.done * LINES_PER_STAGE).checked_div(self.total).unwrap_or(0);
         let due = self.total >= LINES_FROM && tenths > self.printed && self.done < self.total;
         self.printed = self.printed.max(tenths);
@@ -142,8 +142,12 @@ pub fn counted(count: u64, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{} {noun}s", grouped(count)) }
 }
 
-fn style() -> ProgressStyle {
-    let template = "{prefix:9} {bar:30.cyan/blue} {human_pos:>9}/{human_len:<9} {msg}";
+/// A bar, or a count alone where the total is not known.
+fn style(total: u64) -> ProgressStyle {
+    let template = match total {
+        0 => "{prefix:9} {spinner:30} {human_pos:>9}           {msg}",
+        _ => "{prefix:9} {bar:30.cyan/blue} {human_pos:>9}/{human_len:<9} {msg}",
+    };
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
@@ -168,5 +172,11 @@ mod tests {
             })
             .count();
         assert_eq!(lines, 9);
+        let mut unknown = Counted { done: 0, total: 0, printed: 0 };
+        let due = [9_999, 10_000, 15_000, 31_000].map(|done| {
+            unknown.done = done;
+            unknown.line_due()
+        });
+        assert_eq!(due, [false, true, false, true]);
     }
 }

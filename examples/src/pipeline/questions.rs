@@ -27,9 +27,6 @@ impl Question {
 /// How many questions are asked.
 pub const QUESTIONS: usize = 5;
 
-/// The question whose answer counts the flights of each month, which the replay must agree with.
-pub const FLIGHTS_BY_MONTH: usize = 2;
-
 /// What is asked of the flights: one partition, a join, everything, a join by another key, three partitions.
 #[must_use]
 pub fn about_flights(table: &str) -> [Question; QUESTIONS] {

@@ -126,15 +126,14 @@ impl Report {
         let by = if self.partition_by.is_empty() {
             "not partitioned".to_owned()
         } else {
-            format!("by {}", self.partition_by.join(", "))
+            format!("{} by {}", counted(self.partitions, "partition"), self.partition_by.join(", "))
         };
         writeln!(
             out,
-            "delivered   {} in {} under {DELIVERED}/{}/, {} {by}",
+            "delivered   {} in {} under {DELIVERED}/{}/, {by}",
             counted(self.delivered_rows, "row"),
             counted(self.objects, "Parquet file"),
-            self.table,
-            counted(self.partitions, "partition")
+            self.table
         )?;
         match self.alerts {
             Some(alerts) => writeln!(
@@ -180,10 +179,13 @@ impl Report {
         } else {
             writeln!(out, "files       {}", self.store)?;
         }
-        let sql = format!("select * from {} limit 5", self.table);
+        if self.table_version.is_none() {
+            return Ok(());
+        }
+        let (features, sql) = (features(&self.store), format!("select * from {} limit 5", self.table));
         writeln!(
             out,
-            "\nAsk it yourself, now or later:\n  cargo run --example query -- --store {} \"{sql}\"",
+            "\nAsk it yourself, now or later:\n  cargo run{features} --example query -- --store {} \"{sql}\"",
             shell(&self.store)
         )
     }
@@ -199,6 +201,12 @@ impl fmt::Display for Report {
     }
 }
 
+/// What cargo needs to be told so that the program opens this store.
+fn features(store: &str) -> String {
+    let feature = store.split_once("://").and_then(|(scheme, _)| crate::store::feature_of(scheme));
+    feature.map_or_else(String::new, |feature| format!(" -p examples --features {feature}"))
+}
+
 /// A word as a shell takes it.
 fn shell(word: &str) -> String {
     let plain = |character: char| character.is_alphanumeric() || "/._-:@%+=,~".contains(character);
@@ -211,5 +219,7 @@ mod tests {
     fn a_store_is_named_as_a_shell_takes_it() {
         assert_eq!(super::shell("/tmp/a-b"), "/tmp/a-b");
         assert_eq!(super::shell("/tmp/it's here"), r"'/tmp/it'\''s here'");
+        assert_eq!(super::features("s3://bucket/x"), " -p examples --features s3");
+        assert_eq!(super::features("/tmp/x") + &super::features("file:///x"), "");
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use athena_core::Athena;
 use futures::TryStreamExt;
 use glue_core::Glue;
+use kinesis_core::limits::RETENTION_MAX;
 use kinesis_core::{DataStream, ErrorKind, Kinesis};
 use mq_core::Broker;
 use object_store::ObjectStore;
@@ -20,13 +21,13 @@ use super::alerts::{self, Tally, alert_and_tally};
 use super::answer::{Answer, answer_all};
 use super::crawl::{DATABASE, crawl_again, crawl_announced, crawl_reference};
 use super::deliver::{DELIVERED, deliver};
-use super::ingest::{Ingested, ingest, producer_id, refuse_edited};
+use super::ingest::{Ingested, ingest, note, producer_id};
 use super::messages::Messages;
 use super::options::Options;
 use super::plan::Plan;
 use super::progress::{Progress, counted, grouped};
-use super::questions::{FLIGHTS_BY_MONTH, about_anything, about_flights};
-use super::reference::put_reference;
+use super::questions::{about_anything, about_flights};
+use super::reference::{REFERENCE, put_reference};
 use super::replay::{Replayed, replay};
 use super::report::{FlightFigures, Report};
 use crate::failure::{Doing, Failure, Result};
@@ -37,6 +38,9 @@ use crate::store::{CATALOG, RESULTS, default_store, open_store};
 const STREAMS: &str = "streams";
 /// The prefix of the broker.
 const BROKER: &str = "broker";
+
+/// The shards of a stream that is created, unless told otherwise.
+const SHARDS: u32 = 4;
 
 /// The longest table name, in characters: a delivery stream is named after it.
 const TABLE_CHARS_MAX: usize = 64;
@@ -108,9 +112,9 @@ async fn run_on(
     progress: &Progress,
 ) -> Result<Report> {
     // Steps 1 and 2: the rows into the stream.
-    let (stream, mut plan, survey) = begin(services, options, files, table, progress).await?;
+    let (stream, plan, survey) = begin(services, options, files, table, progress).await?;
     let stage = progress.begin("ingest", survey.rows(), "rows durable in the stream");
-    let ingested = ingest(&stream, files, &survey, &mut plan, &stage).await?;
+    let ingested = ingest(&stream, files, &survey, &plan, &stage).await?;
     stage.end(&ingest_outcome(ingested));
 
     // Steps 3 to 5: files, messages and catalog, at the same time.
@@ -126,12 +130,13 @@ async fn run_on(
     let answers = ask(services, options, &plan, described.as_ref(), progress).await?;
 
     // Step 7: the proof.
-    let stage = progress.begin("replay", survey.rows(), "records read again");
+    let flights = if options.is_bundled() { FlightFigures::of(&answers) } else { None };
+    let delivered_rows = rows_by_sql(&answers, flights.as_ref());
+    let stage = progress.begin("replay", delivered_rows, "records read again");
     let by = options.is_bundled().then_some("month");
     let replayed = replay(&stream, by, &stage).await?;
     stage.end(&format!("{} read again from the first record", counted(replayed.records(), "record")));
-    let flights = if options.is_bundled() { FlightFigures::of(&answers) } else { None };
-    let delivered_rows = prove(&replayed, &answers, flights.as_ref(), table)?;
+    prove(&replayed, ingested, delivered_rows, flights.as_ref(), table)?;
 
     Ok(Report {
         store: services.named.clone(),
@@ -174,29 +179,62 @@ async fn begin(
 
     let stage = progress.begin("survey", 0, "rows");
     let noted = begun.as_ref().map(|plan| plan.noted.clone()).unwrap_or_default();
+    let partition_by = begun.as_ref().map_or_else(|| options.partition_by(), |plan| plan.partition_by.clone());
     let (surveyed, counting) = (files.to_vec(), stage.clone());
     let survey = tokio::task::spawn_blocking(move || {
-        let noted = |file: &InputFile, beginning: &str| noted.get(&producer_id(file, beginning)).cloned();
-        Survey::of(&surveyed, noted, |rows| counting.add(rows))
+        let noted = |file: &InputFile| noted.get(&producer_id(file)).cloned();
+        Survey::of(&surveyed, noted, &partition_by, |rows| counting.add(rows))
     });
     let survey = survey.await.doing(|| "reading the input was cut short".to_owned())??;
     let (rows, columns) = (counted(survey.rows(), "row"), counted(survey.columns.len() as u64, "column"));
     stage.end(&format!("{rows} and {columns} in {}", counted(files.len() as u64, "file")));
 
-    let plan = Plan::settle(begun.clone(), &survey, options, &options.input().display().to_string())?;
-    refuse_edited(files, &survey, &plan)?;
-    let stream = match existing {
-        Some(stream) => stream,
-        None => services
-            .kinesis
-            .create_stream(table, options.shards)
-            .await
-            .doing(|| format!("cannot create the stream {table}"))?,
-    };
+    let mut plan = Plan::settle(begun.clone(), &survey, options, &options.input().display().to_string())?;
+    note(files, &survey, &mut plan)?;
+    refuse_foreign_tables(&services.glue, options, table).await?;
+    let stream = stream(&services.kinesis, existing, options, table).await?;
     if begun.as_ref() != Some(&plan) {
         plan.keep(&stream).await?;
     }
     Ok((stream, plan, survey))
+}
+
+/// The stream, created if there is none. It keeps its records as long as a stream can: a run a day later must find those that
+/// were not delivered yet, and the proof reads all of them.
+async fn stream(kinesis: &Kinesis, existing: Option<DataStream>, options: &Options, table: &str) -> Result<DataStream> {
+    let shards = options.shards.unwrap_or(SHARDS);
+    let stream = match existing {
+        Some(stream) => {
+            let found = stream.list_shards().doing(|| format!("cannot list the shards of {table}"))?.len();
+            if options.shards.is_some_and(|asked| asked as usize != found) {
+                return Err(Failure::new(format!(
+                    "this table's stream was begun with --shards {found}: leave --shards out, or name another --table or --store"
+                )));
+            }
+            stream
+        }
+        None => kinesis.create_stream(table, shards).await.doing(|| format!("cannot create the stream {table}"))?,
+    };
+    let kept = kinesis.set_retention(table, RETENTION_MAX).await;
+    kept.doing(|| format!("cannot set how long the stream {table} keeps its records"))?;
+    Ok(stream)
+}
+
+/// Refuses a name under which the catalog has a table of something else: the answers would be about that one.
+async fn refuse_foreign_tables(glue: &Glue, options: &Options, table: &str) -> Result<()> {
+    let stem = |file: &PathBuf| file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let reference = options.reference().iter().map(|file| (REFERENCE, stem(file))).collect::<Vec<_>>();
+    for (prefix, name) in reference.into_iter().chain([(DELIVERED, table.to_owned())]) {
+        let Some((found, _)) = described(glue, &name).await? else { continue };
+        let own = Path::from_iter([prefix, name.as_str()]);
+        if Path::from(found.location.as_str()) != own {
+            return Err(Failure::new(format!(
+                "the catalog has a table `{name}` already, whose files lie under {}: name another --table or --store",
+                found.location
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Delivers, crawls what is delivered, and watches for alerts, all at once. The first answer is rows and rejects delivered now.
@@ -260,13 +298,33 @@ async fn described(glue: &Glue, table: &str) -> Result<Option<(Arc<TableDef>, Ve
     Ok(Some((table, partitions)))
 }
 
-/// Compares what the stream holds with what SQL says, and gives the rows by SQL.
-fn prove(replayed: &Replayed, answers: &[Answer], flights: Option<&FlightFigures>, table: &str) -> Result<u64> {
-    let by_sql = match (flights, answers) {
+/// The rows of the table, as the answers count them.
+fn rows_by_sql(answers: &[Answer], flights: Option<&FlightFigures>) -> u64 {
+    match (flights, answers) {
         (_, []) => 0,
         (Some(flights), _) => flights.rows_by_month.values().sum(),
         (None, [all, ..]) => all.rows.first().and_then(|row| row.first()?.as_ref()?.parse().ok()).unwrap_or_default(),
-    };
+    }
+}
+
+/// Compares what the stream holds with what was acknowledged and with what SQL says.
+fn prove(
+    replayed: &Replayed,
+    ingested: Ingested,
+    by_sql: u64,
+    flights: Option<&FlightFigures>,
+    table: &str,
+) -> Result<()> {
+    let acknowledged = ingested.found + ingested.stored;
+    if replayed.records() < acknowledged {
+        return Err(Failure::new(format!(
+            "the stream `{table}` holds {} of the {} rows that were put: what is older than its retention of {} days is \
+             gone. The table has all that was delivered; to stream the input anew, name another --store",
+            grouped(replayed.records()),
+            grouped(acknowledged),
+            RETENTION_MAX.as_secs() / 86_400
+        )));
+    }
     let disagreement = |found: String| {
         Failure::new(format!(
             "the stream and the table `{table}` disagree: {found}. Please report it with the store's files"
@@ -281,10 +339,8 @@ fn prove(replayed: &Replayed, answers: &[Answer], flights: Option<&FlightFigures
         if months != flights.rows_by_month {
             return Err(disagreement(format!("{months:?} in the stream, {:?} by SQL", flights.rows_by_month)));
         }
-    } else if answers.get(FLIGHTS_BY_MONTH).is_none() && replayed.events > 0 {
-        return Err(disagreement("there are events and no table".to_owned()));
     }
-    Ok(by_sql)
+    Ok(())
 }
 
 async fn objects(store: &Arc<dyn ObjectStore>, table: &str) -> Result<u64> {

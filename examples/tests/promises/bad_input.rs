@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::pipeline_run::run;
+use crate::pipeline_run::{run, run_well};
 
 /// Runs with these arguments, `{}` standing for the directory, and expects the message's parts on standard error.
 fn check(dir: &Path, arguments: &[&str], expected: &[&str]) {
@@ -37,6 +37,27 @@ fn inputs_and_options_that_cannot_work_are_told_with_a_remedy() {
         &["--key cty", "good.csv", "did you mean `city`?", "Its columns are: id, city"],
     );
     check(dir.path(), &["--input", "{}/good.csv", "--partition-by", "month"], &["--partition-by month", "id, city"]);
+
+    let many: String = (0..6_000).map(|id| format!("{id},x\n")).collect();
+    write("many.csv", &format!("id,city\n{many}"));
+    write("long.csv", &format!("id,city\n1,{}\n", "x".repeat(300)));
+    write("list.json", "[1,2]\n");
+    check(dir.path(), &["--input", "{}/many.csv", "--partition-by", "id"], &["--partition-by id", "more than 5000"]);
+    check(dir.path(), &["--input", "{}/long.csv", "--partition-by", "city"], &["too long for the name of a folder"]);
+    check(dir.path(), &["--input", "{}/list.json"], &["list.json holds no event", "jq -c"]);
+}
+
+#[test]
+fn what_contradicts_the_store_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("orders.csv"), "id,city\n1,Paris\n").unwrap();
+    run_well(dir.path(), &["--input", dir.path().join("orders.csv").to_str().unwrap(), "--shards", "2"]);
+    check(dir.path(), &["--input", "{}/orders.csv", "--shards", "3"], &["begun with --shards 2"]);
+    check(dir.path(), &["--input", "{}/orders.csv", "--partition-by", "city"], &["begun with --partition-by (none)"]);
+    // The reference tables of the flights take the names that others have not.
+    std::fs::write(dir.path().join("airports.csv"), "id,city\n1,Paris\n").unwrap();
+    run_well(dir.path(), &["--input", dir.path().join("airports.csv").to_str().unwrap()]);
+    check(dir.path(), &[], &["the catalog has a table `airports` already", "delivered/airports"]);
 }
 
 #[test]

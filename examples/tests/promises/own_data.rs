@@ -52,6 +52,27 @@ fn a_folder_of_json_and_csv_with_malformed_rows() {
     assert_eq!(rejected(&dir.path().join("store/store/errors")), reasons);
 }
 
+/// A row without a value in a partition column lies in Hive's partition of nulls, and the column keeps its type.
+#[test]
+fn a_partition_of_nulls_is_null() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = dir.path().join("days.csv");
+    std::fs::write(&input, "day,n\n1,10\n,20\n2,30\n2,40\n").unwrap();
+    run_well(dir.path(), &["--input", input.to_str().unwrap(), "--partition-by", "day"]);
+    let asked = |sql: &str| query(&dir.path().join("store"), sql);
+    assert!(asked("select sum(n) as total from days where day is null").contains("20"));
+    assert!(asked("select sum(n) as total from days where day = 2").contains("70"));
+    assert!(asked("describe days").contains("int"), "{}", asked("describe days"));
+}
+
+/// What the query program prints.
+fn query(store: &std::path::Path, sql: &str) -> String {
+    let program = crate::pipeline_run::program().with_file_name(format!("query{}", std::env::consts::EXE_SUFFIX));
+    let output = std::process::Command::new(program).arg("--store").arg(store).arg(sql).output().unwrap();
+    assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// The reasons in all error objects, sorted.
 fn rejected(folder: &std::path::Path) -> Vec<String> {
     let mut reasons = Vec::new();

@@ -2,7 +2,12 @@
 
 use std::fmt::Write;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
+use durable_core::DurableLocal;
+use kinesis_core::Kinesis;
+use kinesis_core::limits::RETENTION_MAX;
 use serde_json::json;
 
 use crate::pipeline_run::{Run, count, run, run_well};
@@ -12,6 +17,19 @@ fn rows(ids: std::ops::Range<u64>) -> String {
     ids.fold(String::from("id,city,delay\n"), |mut text, id| {
         writeln!(text, "{id},{},{}", ["Paris", "Rome", "Oslo"][usize::try_from(id % 3).unwrap()], id % 7).unwrap();
         text
+    })
+}
+
+/// How long the stream in a run's store keeps its records.
+fn retention(dir: &Path, stream: &str) -> Duration {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let store = Arc::new(DurableLocal::new(dir.join("store/store")).unwrap());
+        let kinesis =
+            Kinesis::on(store, "streams").journal_dir(dir.join("store/journal/streams")).open().await.unwrap();
+        let retention = kinesis.describe_stream(stream).unwrap().retention;
+        kinesis.close().await.unwrap();
+        retention
     })
 }
 
@@ -29,6 +47,19 @@ fn nothing_new_changes_nothing_and_something_new_is_all_that_is_taken() {
 
     let first = go(dir.path()).figures;
     assert_eq!((count(&first, "found"), count(&first, "stored"), count(&first, "delivered_rows")), (0, 3_000, 3_000));
+
+    assert_eq!(
+        retention(dir.path(), "visits"),
+        RETENTION_MAX,
+        "a run of next week finds what this one did not deliver"
+    );
+
+    // Wherever the input lies by then, it is the same.
+    let moved = dir.path().join("moved");
+    std::fs::rename(dir.path().join("input"), &moved).unwrap();
+    let again = run_well(dir.path(), &["--input", moved.to_str().unwrap(), "--table", "visits"]).figures;
+    assert_eq!((count(&again, "found"), count(&again, "stored")), (3_000, 0));
+    std::fs::rename(&moved, dir.path().join("input")).unwrap();
 
     let second = go(dir.path());
     assert!(second.stdout.contains("nothing new"), "{}", second.stdout);
@@ -55,8 +86,20 @@ fn an_edited_file_is_refused_with_what_to_do() {
     let file = dir.path().join("input/a.csv");
     std::fs::write(&file, rows(0..50)).unwrap();
     go(dir.path());
-    std::fs::write(&file, rows(0..50).replace("\n7,", "\n7000,")).unwrap();
-    let refused = run(dir.path(), &["--input", file.to_str().unwrap(), "--table", "visits"]);
-    assert_eq!(refused.code, Some(2), "{}", refused.stdout);
-    assert!(refused.stderr.contains("a.csv was edited since its 50 rows went into this store"), "{}", refused.stderr);
+    // In the middle, at its beginning, and by a column more.
+    let edits = [
+        rows(0..50).replace("\n7,", "\n7000,"),
+        rows(1..51),
+        rows(0..50).replace('\n', ",\n").replace("delay,", "delay,x"),
+    ];
+    for edited in edits {
+        std::fs::write(&file, edited).unwrap();
+        let refused = run(dir.path(), &["--input", file.to_str().unwrap(), "--table", "visits"]);
+        assert_eq!(refused.code, Some(2), "{}", refused.stdout);
+        assert!(
+            refused.stderr.contains("a.csv was edited since its 50 rows went into this store"),
+            "{}",
+            refused.stderr
+        );
+    }
 }

@@ -196,8 +196,12 @@ fn push_literal(parts: &mut Vec<Part>, literal: &str, prefix: &str) -> Result<()
     Ok(())
 }
 
-/// A partition key's value as the name of a folder: Hive's escapes, and dots that would walk the tree.
+/// A partition key's value as the name of a folder: Hive's escapes, and dots that would walk the tree. Hive's own name for
+/// NULL stands for itself, as Firehose has it.
 fn escape(value: &str) -> String {
+    if value == partition_path::NULL_PARTITION {
+        return value.to_owned();
+    }
     let folder = partition_path::encode([("k", Some(value))]);
     let value = folder.strip_prefix("k=").unwrap_or_default();
     if value.chars().all(|c| c == '.') { value.replace('.', "%2E") } else { value.to_owned() }
@@ -255,7 +259,7 @@ mod tests {
     fn a_value_cannot_leave_its_folder() {
         assert_eq!(escape(".."), "%2E%2E");
         assert_eq!(escape("../x"), "..%2Fx");
-        assert_eq!(escape("__HIVE_DEFAULT_PARTITION__"), "%5F_HIVE_DEFAULT_PARTITION__");
+        assert_eq!(escape("__HIVE_DEFAULT_PARTITION__"), "__HIVE_DEFAULT_PARTITION__", "how a key says NULL");
     }
 
     #[test]

@@ -95,7 +95,7 @@ impl TransformResult {
         Self::Ok { data: data.into(), partition_keys: BTreeMap::new() }
     }
 
-    /// It goes on with this data and these partition keys.
+    /// It goes on with this data and these partition keys. The value `__HIVE_DEFAULT_PARTITION__` is Hive's NULL.
     pub fn keyed<K: Into<String>, V: Into<String>>(
         data: impl Into<Bytes>,
         keys: impl IntoIterator<Item = (K, V)>,
