@@ -35,7 +35,7 @@ const ID_BYTES: usize = 16;
 const SIGN_BYTES: usize = 24;
 /// How many versions before it a version knows by their ids.
 const IDS_MAX: usize = 32;
-/// How often [`VersionedCommit::latest`] lists while others trim what it was shown.
+/// How often a listing is repeated while others trim what it showed.
 const LISTINGS_MAX: u32 = 32;
 /// The largest body of a version.
 pub const VERSION_BYTES_MAX: usize = 64 << 20;
@@ -144,8 +144,8 @@ impl VersionedCommit {
     ///
     /// # Errors
     /// `Conflict` if `expected` is not the newest version: read it, decide anew. `LimitExceeded` past
-    /// [`VERSION_BYTES_MAX`]. `Unavailable` if the store kept failing, or answered so late that many more versions were
-    /// committed and trimmed meanwhile: whether it was committed is then not known.
+    /// [`VERSION_BYTES_MAX`]. `Unavailable` if the store kept failing, or answered so late that dozens of versions on top of
+    /// this one were trimmed meanwhile: whether it was committed is then not known.
     pub async fn commit(&self, expected: u64, body: Bytes) -> Result<u64> {
         if body.len() > VERSION_BYTES_MAX {
             let message = format!("a version of {} bytes; at most {VERSION_BYTES_MAX} fit", body.len());
@@ -168,9 +168,8 @@ impl VersionedCommit {
 
     /// Whether the version `number` that was trimmed was the one with this id. What stands under its name goes again.
     async fn judge_trimmed(&self, number: u64, id: u128) -> Result<u64> {
-        let newest = self.latest().await?.map_or(0, |version| version.number);
-        let ids = self.read_signed(newest).await?.map_or_else(Vec::new, |newest| newest.before);
-        let back = newest.checked_sub(number + 1).and_then(|back| usize::try_from(back).ok());
+        let (floor, ids) = self.ids_below_floor().await?;
+        let back = floor.checked_sub(number + 1).and_then(|back| usize::try_from(back).ok());
         let known = back.and_then(|back| ids.get(back));
         retrying::delete(self.store.as_ref(), self.clock.as_ref(), &self.name(number)).await?;
         match known {
@@ -178,12 +177,25 @@ impl VersionedCommit {
             Some(_) => Err(self.conflict(number - 1)),
             None => {
                 let message = format!(
-                    "{}: version {newest} is there by now; whether this commit was version {number} is not known",
+                    "{}: the versions below {floor} are trimmed; whether this commit was version {number} is not known",
                     self.prefix
                 );
                 Err(Error::new(ErrorKind::Unavailable, message))
             }
         }
+    }
+
+    /// The floor, and the ids that the oldest version which is kept knows of those before it.
+    async fn ids_below_floor(&self) -> Result<(u64, Vec<u128>)> {
+        let mut floor = 0;
+        for _ in 0..LISTINGS_MAX {
+            floor = self.floor.read().await?;
+            if let Some(oldest) = self.read_signed(floor).await? {
+                return Ok((floor, oldest.before));
+            }
+        }
+        // Each time it was trimmed between the two reads.
+        Ok((floor, Vec::new()))
     }
 
     /// Deletes the versions below `before`; the newest always stays. Dropping the future may leave some.

@@ -109,6 +109,43 @@ async fn a_sleeper_past_a_trim_wins_nothing() {
     assert!(value.read(2).await.unwrap().is_none());
 }
 
+/// Who waited before telling would be overtaken by a trim, and then try again under a name that is free.
+#[tokio::test]
+async fn a_loser_hears_of_it_without_waiting() {
+    let (store, clock): (Arc<dyn ObjectStore>, _) = (Arc::new(InMemory::new()), ManualClock::default());
+    let value = VersionedCommit::new(store, Path::from("v")).with_clock(Arc::new(clock));
+    for number in 0..2 {
+        value.commit(number, "first".into()).await.unwrap();
+    }
+    // The clock stands still, so that a wait would be for ever.
+    assert_eq!(value.commit(1, "second".into()).await.unwrap_err().kind(), ErrorKind::Conflict);
+}
+
+/// The name that the store refused is free again by the time it is read.
+#[tokio::test]
+async fn a_loser_whose_name_is_trimmed_meanwhile_conflicts() {
+    let (inner, clock): (Arc<dyn ObjectStore>, _) = (Arc::new(InMemory::new()), ManualClock::default());
+    let value = VersionedCommit::new(inner.clone(), Path::from("v"));
+    for number in 0..5 {
+        value.commit(number, "on time".into()).await.unwrap();
+    }
+    let hour = Duration::from_secs(3600);
+    let late = Rule::on(&[Operation::Get], Effect::Latency { min: hour, max: hour })
+        .under(format!("v/version/{:020}", 2))
+        .at_call(0);
+    let slow = FaultStore::with_rules(inner, 1, Arc::new(clock.clone()) as Arc<dyn Clock>, vec![late]);
+    let loser = VersionedCommit::new(Arc::new(slow.clone()), Path::from("v")).with_clock(SkippingClock::shared());
+    let lost = tokio::spawn(async move { loser.commit(1, "too late".into()).await });
+    while slow.fired()[0] == 0 {
+        tokio::task::yield_now().await;
+    }
+    value.trim(5).await.unwrap();
+    clock.advance(hour);
+    assert_eq!(lost.await.unwrap().unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(value.latest().await.unwrap().unwrap().number, 5);
+    assert!(value.read(2).await.unwrap().is_none());
+}
+
 /// A commit that others build on and trim before its author hears of it has happened all the same.
 #[tokio::test]
 async fn a_commit_that_is_trimmed_before_it_is_answered_counts() {
