@@ -23,6 +23,9 @@ use checkpoint::Checkpoints;
 /// A checkpoint is written after so many commits unless told otherwise.
 pub const CHECKPOINT_EVERY: u64 = 100;
 
+/// For how many checkpoints the log's commits are kept, for readers and writers that are behind.
+const CHECKPOINTS_OF_LOG_KEPT: u64 = 10;
+
 /// How often a writer who keeps losing tries again before it is told `Throttled`.
 pub const COMMIT_ATTEMPTS_MAX: u32 = 1000;
 
@@ -194,8 +197,8 @@ impl Catalog {
             Ok(()) => self.shared.view.lock().unwrap_or_else(PoisonError::into_inner).checkpoint = number,
             Err(error) => return tracing::warn!(number, %error, "the catalog's checkpoint was not written"),
         }
-        // A whole interval of commits stays, for readers who are a little behind.
-        if let Err(error) = self.shared.commits.trim(number.saturating_sub(self.shared.checkpoint_every)).await {
+        let kept = self.shared.checkpoint_every.saturating_mul(CHECKPOINTS_OF_LOG_KEPT);
+        if let Err(error) = self.shared.commits.trim(number.saturating_sub(kept)).await {
             tracing::warn!(number, %error, "the catalog's log was not trimmed");
         }
     }
