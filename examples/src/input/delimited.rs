@@ -72,9 +72,8 @@ impl Records {
                 }
                 Err(Fault::TextAfterQuote { field }) => break format!("text after the closing quote of field {field}"),
                 Err(Fault::OpenQuote { field }) => match self.continued(used)? {
-                    Some(next) => {
-                        text.push('\n');
-                        text.push_str(&next);
+                    Some(more) => {
+                        text.push_str(&more);
                         used += 1;
                     }
                     None => break format!("the quote that opens field {field} is not closed"),
@@ -85,12 +84,13 @@ impl Records {
         Ok((Err(Unreadable { reason, shown }), 1))
     }
 
-    /// The text of the line that a quoted field runs on into, if it may.
+    /// The end of the last of the lines used and the text of the one that a quoted field runs on into, if it may.
     fn continued(&mut self, used: usize) -> io::Result<Option<String>> {
         if used >= RECORD_LINES_MAX {
             return Ok(None);
         }
-        Ok(self.line_ahead(used)?.and_then(|line| line.text.as_ref().ok().cloned()))
+        let end = self.line_ahead(used - 1)?.map(|line| line.end).unwrap_or_default();
+        Ok(self.line_ahead(used)?.and_then(|line| line.text.as_ref().ok()).map(|text| format!("{end}{text}")))
     }
 
     fn line_ahead(&mut self, index: usize) -> io::Result<Option<&Line>> {
@@ -177,6 +177,12 @@ mod tests {
     }
 
     #[test]
+    fn ends_of_lines_inside_a_field_stay_as_they_are() {
+        let read = records("a,\"b\r\nc\n\r\r\nd\"\r\n1,2\r\n", 2);
+        assert_eq!(read, [(1, Ok(fields(&["a", "b\r\nc\n\r\r\nd"]))), (5, Ok(fields(&["1", "2"])))]);
+    }
+
+    #[test]
     fn a_quote_never_closed_costs_one_line() {
         let read = records("1,2\n\"open,2\n3,4\n5,6\n", 2);
         assert_eq!(read.len(), 4);
@@ -200,7 +206,7 @@ mod tests {
 
     #[test]
     fn well_formed_records_read_as_the_csv_crate_reads_them() {
-        let text = "a,b\n\"x\ny\",\"\"\"\"\n,\n\" \",z \n\n1,2";
+        let text = "a,b\n\"x\ny\",\"\"\"\"\n,\n\" \",z \n\n\"c\r\nd\",e\r\n1,2";
         let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(text.as_bytes());
         let expected: Vec<_> =
             reader.records().map(|record| Ok(record.unwrap().iter().map(str::to_owned).collect::<Vec<_>>())).collect();

@@ -4,6 +4,7 @@
 //! A value is never changed by its kind: digits that a number would not give back as written (`007`, 20 digits) stay text.
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Number, Value};
 
 /// Integers beyond this magnitude (2^53) are not exact as a double, so that their column cannot become one.
@@ -18,6 +19,23 @@ pub enum Cell {
     Written(String),
     /// A JSON value: it says what it is.
     Typed(Value),
+}
+
+impl Cell {
+    /// A JSON value as it is written. A number is what its text is in a delimited file, so that digits which a number would not
+    /// give back stay text (and a double is the nearest, which serde_json's own is not always); nested JSON is its text.
+    ///
+    /// # Errors
+    /// A text with an escape that is no character.
+    pub(super) fn of_json(json: &RawValue) -> serde_json::Result<Self> {
+        let text = json.get();
+        let value = match text.as_bytes().first() {
+            Some(b'{' | b'[') => Value::from(text),
+            Some(b'-' | b'0'..=b'9') => Kind::of_text(text).of_written(text),
+            _ => serde_json::from_str(text)?,
+        };
+        Ok(if value.is_null() { Self::Null } else { Self::Typed(value) })
+    }
 }
 
 /// What all values of a column are.
@@ -163,6 +181,32 @@ mod tests {
         assert_eq!(written("-1.50"), Kind::Double);
         assert_eq!(written("1e3"), Kind::Double);
         assert_eq!(written("true"), Kind::Boolean);
+    }
+
+    #[test]
+    fn json_is_not_changed_by_being_read() {
+        let read = |json: &str| Cell::of_json(serde_json::from_str(json).unwrap()).unwrap();
+        for text in [
+            "9223372036854775808",
+            "-9223372036854775809",
+            "18446744073709551615",
+            "18446744073709551616",
+            "123456789012345678901234567890",
+            "1e999",
+            r#"{"b": 18446744073709551616, "a": [1.10], "a": 2}"#,
+        ] {
+            let cell = read(text);
+            assert_eq!(Kind::of(&cell), Some(Kind::Text), "{text}");
+            assert_eq!(Kind::Text.convert(&cell).unwrap(), Value::from(text));
+        }
+        assert_eq!(read("9223372036854775807"), Cell::Typed(Value::from(i64::MAX)));
+        assert_eq!(read("-9223372036854775808"), Cell::Typed(Value::from(i64::MIN)));
+        // serde_json by itself reads the double beside the nearest one.
+        assert_eq!(read("11.495639322887863"), Cell::Typed(Value::from(11.495_639_322_887_863)));
+        assert_eq!(read("-1.50"), Cell::Typed(Value::from(-1.5)));
+        assert_eq!(read("true"), Cell::Typed(Value::from(true)));
+        assert_eq!(read(r#""\u00e9""#), Cell::Typed(Value::from("é")));
+        assert_eq!(read("null"), Cell::Null);
     }
 
     #[test]

@@ -15,13 +15,18 @@ pub const LINE_BYTES_MAX: usize = 512 * 1024;
 /// How much of a line that cannot be read is kept to be shown, in bytes.
 pub const SHOWN_BYTES_MAX: usize = 4 * 1024;
 
-/// One line without its end, or why it cannot be read.
+/// How a line ends, the longer before its own end. A return at the end of a file is half of an end that was cut off.
+const ENDS: [&str; 3] = ["\r\n", "\n", "\r"];
+
+/// One line with its end apart, or why it cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
     /// From 1.
     pub number: u64,
     /// The text, or the reason and what could be read of it.
     pub text: Result<String, Unreadable>,
+    /// How it ends, for a field that runs on into the next line. The last line of a file may have no end.
+    pub end: &'static str,
 }
 
 /// A line that is not a line of text.
@@ -99,16 +104,15 @@ impl Lines {
     }
 
     fn line(&mut self, mut bytes: Vec<u8>) -> Line {
-        while matches!(bytes.last(), Some(b'\n' | b'\r')) {
-            bytes.pop();
-        }
+        let end = ENDS.into_iter().find(|end| bytes.ends_with(end.as_bytes())).unwrap_or_default();
+        bytes.truncate(bytes.len() - end.len());
         if self.number == 0 && bytes.starts_with(b"\xef\xbb\xbf") {
             bytes.drain(..3);
         }
         match String::from_utf8(bytes) {
             Ok(text) => {
                 self.number += 1;
-                Line { number: self.number, text: Ok(text) }
+                Line { number: self.number, text: Ok(text), end }
             }
             Err(error) => {
                 let at = error.utf8_error().valid_up_to() + 1;
@@ -121,7 +125,7 @@ impl Lines {
         self.number += 1;
         let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_BYTES_MAX)]);
         let shown = shown.trim_end_matches(['\r', '\n']).to_owned();
-        Line { number: self.number, text: Err(Unreadable { reason, shown }) }
+        Line { number: self.number, text: Err(Unreadable { reason, shown }), end: "" }
     }
 
     fn skip_to_end_of_line(&mut self) -> io::Result<()> {
@@ -171,6 +175,14 @@ mod tests {
     }
 
     #[test]
+    fn a_line_loses_its_own_end_and_no_more() {
+        let lines = all(b"a\r\r\n\r\nb\rc\nd\r".to_vec());
+        let parts: Vec<_> = lines.into_iter().map(|line| (line.text.unwrap(), line.end)).collect();
+        let expected = [("a\r", "\r\n"), ("", "\r\n"), ("b\rc", "\n"), ("d", "\r")];
+        assert_eq!(parts, expected.map(|(text, end)| (text.to_owned(), end)));
+    }
+
+    #[test]
     fn a_line_too_long_is_told_and_the_next_is_read() {
         let mut bytes = vec![b'x'; 3 * LINE_BYTES_MAX];
         bytes.extend_from_slice(b"\nnext\n");
@@ -179,7 +191,7 @@ mod tests {
         let told = lines[0].text.as_ref().unwrap_err();
         assert!(told.reason.contains("longer than 524288 bytes"), "{}", told.reason);
         assert_eq!(told.shown.len(), SHOWN_BYTES_MAX);
-        assert_eq!(lines[1], Line { number: 2, text: Ok("next".to_owned()) });
+        assert_eq!(lines[1], Line { number: 2, text: Ok("next".to_owned()), end: "\n" });
     }
 
     #[test]

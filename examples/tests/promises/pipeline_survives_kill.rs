@@ -255,19 +255,21 @@ fn killed_at_twenty_moments_nothing_is_missing_or_doubled() {
 #[test]
 fn a_run_without_its_memory_is_caught() {
     let home = tempfile::tempdir().unwrap();
-    let (input, elsewhere) = (home.path().join("input"), home.path().join("elsewhere"));
+    let input = home.path().join("input");
     write_input(&input);
     run_to_the_end(home.path(), &input);
 
-    // Sabotage 1: the same events under another name are new to the stream's producers, as if it had forgotten them.
-    std::fs::rename(&input, &elsewhere).unwrap();
-    let run = run_to_the_end(home.path(), &elsewhere);
+    // Sabotage 1: the same events in files of other names are new to the stream's producers, as if it had forgotten them.
+    for file in files(&input) {
+        std::fs::rename(&file, file.with_extension("other.csv")).unwrap();
+    }
+    let run = run_to_the_end(home.path(), &input);
     let broken = check(home.path(), &run).unwrap_err();
     assert_eq!(broken, format!("stream: 0 missing, {ROWS} doubled of {ROWS}"));
 
     // Sabotage 2: a delivered file is gone, as if it had been acknowledged before it was durable.
     let other = tempfile::tempdir().unwrap();
-    let run = run_to_the_end(other.path(), &elsewhere);
+    let run = run_to_the_end(other.path(), &input);
     std::fs::remove_file(&files(&other.path().join("store/store/delivered/events"))[0]).unwrap();
     let broken = check(other.path(), &run).unwrap_err();
     assert!(broken.starts_with("files: ") && !broken.contains(" 0 missing"), "{broken}");
