@@ -17,6 +17,9 @@ use crate::engine::{Command, Engine, State};
 use crate::error::{Error, Result};
 use crate::journal::{Log, Parts, recover};
 
+/// The smallest segment that a broker takes: whatever it does by itself fits a frame.
+const SEGMENT_BYTES_MIN: u64 = 128 << 10;
+
 /// Settings and components of a broker, ended by [`open`](Self::open).
 #[derive(Debug)]
 pub struct BrokerBuilder {
@@ -83,7 +86,8 @@ impl BrokerBuilder {
         self
     }
 
-    /// The size of a segment of a local journal, in bytes; a message has at most about a quarter of it.
+    /// The size of a segment of a local journal: a multiple of 512 bytes from 128 KiB on; a message has at most about a
+    /// quarter of it. 64 MiB unless set.
     #[must_use]
     pub fn segment_bytes(mut self, bytes: u64) -> Self {
         self.segment_bytes = Some(bytes);
@@ -115,13 +119,17 @@ impl BrokerBuilder {
     /// Dropping the future leaves what is stored as it was; a broker on a store may have been taken over.
     ///
     /// # Errors
-    /// `InvalidInput` outside a tokio runtime; `Conflict` if another process has the directory open; `Corrupt` if
+    /// `InvalidInput` outside a tokio runtime, or if segments are too small; `Conflict` if another process has the directory open; `Corrupt` if
     /// something is damaged; `Unavailable` as disk or store report it.
     pub async fn open(self) -> Result<Broker> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|error| {
             let message = "a broker is opened inside a tokio runtime: call it from an async fn of one";
             Error::new(ErrorKind::InvalidInput, message).with_source(error)
         })?;
+        if let Some(bytes) = self.segment_bytes.filter(|bytes| *bytes < SEGMENT_BYTES_MIN) {
+            let message = format!("segments of {bytes} bytes: a broker needs {SEGMENT_BYTES_MIN} or more");
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
         let (settings, clock) = (self.settings.clone(), Arc::clone(&self.clock));
         let outbox = Outbox::default();
         let (state, parts, log, tail_bytes) = match self.journal() {
@@ -134,7 +142,8 @@ impl BrokerBuilder {
                 (recovered.state, recovered.parts, Log::new(Some(journal)), recovered.tail_bytes)
             }
         };
-        let core = Arc::new(Core::new(Engine::new(state), log, outbox, settings, clock, tail_bytes));
+        let engine = Engine::new(state, log.frame_bytes_max());
+        let core = Arc::new(Core::new(engine, log, outbox, settings, clock, tail_bytes));
         core.run(Command::Recover).await?;
         let tasks = vec![
             runtime.spawn(keeper::keep(Arc::clone(&core), core.stop.subscribe())),

@@ -94,6 +94,8 @@ pub(crate) struct Outcome {
     pub(crate) returned: Option<Box<Message>>,
     pub(crate) consumer: Option<ConsumerId>,
     pub(crate) removed: usize,
+    /// The same command has more to do.
+    pub(crate) unfinished: bool,
 }
 
 /// A command that was taken: it is done once `pending` is.
@@ -181,14 +183,17 @@ impl Core {
         mut credit: Option<Credit<'_>>,
     ) -> Result<Taken> {
         let mut command = Some(command);
-        let mut bytes = command.as_ref().map_or(0, guess);
+        let mut bytes = command.as_ref().map_or(0, guess).min(self.log.frame_bytes_max());
         loop {
             let slot = self.log.reserve(bytes).await.map_err(|error| self.fail(error))?;
             match self.try_take(&mut command, slot, mailbox.as_ref(), &mut credit)? {
                 Attempt::Taken(taken) => return Ok(taken),
                 Attempt::Needs(more) if more > self.log.frame_bytes_max() => {
                     let most = self.log.frame_bytes_max();
-                    let message = format!("this would be {more} bytes in one journal frame, which takes up to {most}");
+                    let message = format!(
+                        "this would be {more} bytes in one journal frame, which takes up to {most}: do it in parts, or \
+                         open the broker with larger segments"
+                    );
                     return Err(Error::limit(message).with_reply(ReplyCode::ContentTooLarge));
                 }
                 Attempt::Needs(more) => bytes = more,
@@ -340,11 +345,20 @@ impl Hub {
                 Effect::Refuse { queue } => outcome.refused = Some(queue),
                 Effect::Return { message } => outcome.returned = Some(Box::new(message)),
                 Effect::Removed { messages } => outcome.removed = messages,
+                Effect::Unfinished => outcome.unfinished = true,
                 Effect::Consuming(id) => {
                     outcome.consumer = Some(id);
                     if let Some(mailbox) = mailbox {
                         self.mailboxes.insert(id, mailbox.clone());
                     }
+                }
+                Effect::LeftOut { queue, queues } => {
+                    tracing::warn!(
+                        %queue,
+                        queues,
+                        "a dead letter does not fit a journal frame and did not reach all its queues: open the broker \
+                         with larger segments"
+                    );
                 }
                 Effect::Deliver(handover) => {
                     let to = self.mailboxes.get(&handover.tag.consumer).cloned();

@@ -21,13 +21,23 @@ const RETRY_AFTER: Duration = Duration::from_millis(200);
 
 /// Runs errands and ticks until the broker ends.
 pub(crate) async fn keep(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
+    let mut put_off = false;
     while !*stop.borrow() {
         let rung = core.bell.notified();
-        let wait = match run_errands(&core).await {
+        // What time asks for does not wait for an errand that could not be run.
+        let (errands, ticks) = (run_errands(&core).await, tick(&core).await);
+        let done = errands.and(ticks);
+        let wait = match &done {
             Ok(()) => core.until_deadline(),
-            Err(error) if error.kind() == ErrorKind::LimitExceeded => Some(RETRY_AFTER),
+            Err(error) if error.kind() == ErrorKind::LimitExceeded => {
+                if !put_off {
+                    tracing::warn!(?error, "what came back or is due waits: it is tried again until there is room");
+                }
+                Some(RETRY_AFTER)
+            }
             Err(_) => return,
         };
+        put_off = done.is_err();
         let timer = match wait {
             Some(wait) => core.clock.sleep(wait),
             None => Box::pin(pending()),
@@ -39,7 +49,7 @@ pub(crate) async fn keep(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
     }
 }
 
-/// Does what was left to do, then what time asks for.
+/// Does what was left to do.
 pub(crate) async fn run_errands(core: &Core) -> Result<()> {
     let mut errands = core.take_errands();
     while let Some((_, verdict)) = errands.settle.first().copied() {
@@ -55,13 +65,22 @@ pub(crate) async fn run_errands(core: &Core) -> Result<()> {
         errands.settle.drain(..count);
     }
     while let Some((consumer, last_seen)) = errands.cancel.last().copied() {
-        if let Err(error) = core.run(Command::Cancel { consumer, last_seen }).await {
-            core.leave(|left| left.take_over(errands));
-            return Err(error);
+        match core.run(Command::Cancel { consumer, last_seen }).await {
+            Ok(outcome) if outcome.unfinished => continue,
+            Ok(_) => {}
+            Err(error) => {
+                core.leave(|left| left.take_over(errands));
+                return Err(error);
+            }
         }
         core.lock().forget_mailbox(consumer);
         errands.cancel.pop();
     }
+    Ok(())
+}
+
+/// Does what time asks for.
+async fn tick(core: &Core) -> Result<()> {
     while core.until_deadline() == Some(Duration::ZERO) {
         core.run(Command::Tick).await?;
     }

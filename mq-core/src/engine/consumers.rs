@@ -14,6 +14,8 @@ use crate::queue::{Entry, QueueId};
 
 /// The most deliveries that a consumer may hold unsettled.
 pub const PREFETCH_MAX: u16 = u16::MAX;
+/// How many deliveries one cancellation gives back: their record fits any frame.
+const GIVEN_BACK_MAX: usize = 1024;
 /// Most consumers of a broker.
 pub(crate) const CONSUMERS_MAX: usize = 65_536;
 
@@ -118,23 +120,14 @@ impl Consumers {
         Ok(held)
     }
 
-    /// What a consumer holds of the deliveries after `last_seen`.
+    /// What a consumer holds of the deliveries after `last_seen`: the first so many.
     pub(crate) fn unseen(&self, id: ConsumerId, last_seen: u64) -> Vec<Held> {
         let consumer = self.all.get(&id).into_iter();
         let numbers = consumer.flat_map(|consumer| consumer.held.range(last_seen + 1..).map(|(number, _)| *number));
         let mut held: Vec<Held> =
-            numbers.filter_map(|number| self.held(DeliveryTag { consumer: id, number })).collect();
+            numbers.take(GIVEN_BACK_MAX).filter_map(|number| self.held(DeliveryTag { consumer: id, number })).collect();
         held.sort_unstable();
         held
-    }
-
-    /// How many deliveries are meant at most.
-    pub(crate) fn count(&self, which: &Which) -> usize {
-        match which {
-            Which::One(_) => 1,
-            Which::Through(tag) => self.all.get(&tag.consumer).map_or(0, |consumer| consumer.held.len()),
-            Which::AnyOf(tags) => tags.len(),
-        }
     }
 
     /// The queue that a consumer takes from.
@@ -181,6 +174,9 @@ impl Engine {
         let unseen = self.consumers.unseen(consumer, last_seen);
         let id = self.consumers.cancel(consumer);
         self.give_back(unseen, false, step)?;
+        if !self.consumers.unseen(consumer, last_seen).is_empty() {
+            step.effects.push(Effect::Unfinished);
+        }
         let Some((id, queue)) = id.and_then(|id| Some((id, self.state.queues.get(&id)?))) else { return Ok(()) };
         if queue.spec().is_auto_delete() && self.consumer_count(id) == 0 {
             return self.remove_queue(id, step);

@@ -29,8 +29,12 @@ pub(crate) enum Effect {
     Deliver(Handover),
     /// To a consumer: its queue is gone.
     Cancelled(ConsumerId),
+    /// To the log: a dead letter would not fit a journal frame, and did not get to so many queues.
+    LeftOut { queue: QueueName, queues: usize },
     /// To who asked: the consumer's number.
     Consuming(ConsumerId),
+    /// To who asked: the same command has more to do.
+    Unfinished,
     /// To who asked: how many messages were removed.
     Removed { messages: usize },
 }

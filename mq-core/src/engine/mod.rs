@@ -52,12 +52,16 @@ pub(crate) struct Engine {
     touched: BTreeSet<QueueId>,
     /// Ready messages that came back too often, and are to be buried before anything else happens to their queue.
     poison: BTreeMap<QueueId, BTreeSet<u64>>,
+    /// Most bytes that the records of one command may take.
+    frame_bytes_max: usize,
 }
 
 impl Engine {
-    /// An engine over a recovered state. `Command::Recover` must come first.
-    pub(crate) fn new(state: State) -> Self {
-        Self { state, consumers: Consumers::default(), touched: BTreeSet::new(), poison: BTreeMap::new() }
+    /// An engine over a recovered state, for a journal that takes frames of so many bytes. `Command::Recover` must come
+    /// first.
+    pub(crate) fn new(state: State, frame_bytes_max: usize) -> Self {
+        let (consumers, touched, poison) = Default::default();
+        Self { state, consumers, touched, poison, frame_bytes_max }
     }
 
     /// Does one thing. The records take at most `bound(command) + spare` bytes; what would take more (expiry, delivery

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::bound::{PLACE_BYTES, RECORD_BYTES, message_bound};
 use super::command::{Verdict, Which};
 use super::consumers::Held;
+use super::effect::Effect;
 use super::record::{Place, Record};
 use super::{Engine, Step};
 use crate::error::Result;
@@ -70,7 +71,7 @@ impl Engine {
     /// Decides where a message goes that leaves its queue unconsumed.
     pub(super) fn burial(&self, now: Millis, from: Place, reason: DeathReason) -> Result<Burial> {
         let queue = self.state.queue(from.queue)?;
-        let nowhere = Burial { from, reason, at: now, dead: None, reached: Vec::new() };
+        let nowhere = Burial { from, reason, at: now, dead: None, whole_bytes: 0, reached: Vec::new(), left_out: 0 };
         let (Some(exchange), Some(entry)) = (queue.spec().dead_letter_exchange(), queue.entry(from.seq)) else {
             return Ok(nowhere);
         };
@@ -84,14 +85,23 @@ impl Engine {
             target.is_some_and(|name| closes_a_cycle(&entry.stored.message, queue.spec().name(), name, reason))
         };
         reached.retain(|target| !circles(target));
+        let keeps = |id: &QueueId| self.state.queues.get(id).is_some_and(|queue| queue.spec().is_durable());
         // The journal cannot move a message that it does not know: it is given the whole of it.
+        let whole = !entry.journaled && dead.message.is_persistent() && reached.iter().any(keeps);
+        let whole_bytes = if whole { message_bound(&dead) } else { 0 };
         let dead = (!entry.journaled).then_some(dead);
-        Ok(Burial { dead, reached, ..nowhere })
+        let mut burial = Burial { dead, whole_bytes, reached, ..nowhere };
+        burial.fit(self.burial_room());
+        Ok(burial)
     }
 
     /// Takes a message out of its queue and, in the same frame, puts it where the dead letter exchange leads.
     pub(super) fn bury(&mut self, burial: Burial, step: &mut Step) -> Result<()> {
-        let Burial { from, reason, at, dead, reached } = burial;
+        let Burial { from, reason, at, dead, reached, left_out, .. } = burial;
+        if left_out > 0 {
+            let queue = self.state.queue(from.queue)?.spec().name().clone();
+            step.effects.push(Effect::LeftOut { queue, queues: left_out });
+        }
         let gone = Record::Removed { queue: from.queue, seqs: vec![from.seq] };
         if reached.is_empty() {
             return self.emit(&gone, step);
@@ -130,14 +140,24 @@ pub(super) struct Burial {
     at: Millis,
     /// The message as it arrives, where the journal does not know it yet.
     dead: Option<Stored>,
+    /// What that takes in the journal.
+    whole_bytes: usize,
     reached: Vec<QueueId>,
+    /// How many more queues it should have reached.
+    left_out: usize,
 }
 
 impl Burial {
     /// Most bytes that its records take.
     pub(super) fn bound(&self) -> usize {
-        // A transient message leaves no trace in the journal, wherever it goes.
-        let whole = self.dead.as_ref().filter(|dead| dead.message.is_persistent()).map_or(0, message_bound);
-        2 * RECORD_BYTES + whole + self.reached.len() * PLACE_BYTES
+        let whole_bytes = if self.reached.is_empty() { 0 } else { self.whole_bytes };
+        2 * RECORD_BYTES + whole_bytes + self.reached.len() * PLACE_BYTES
+    }
+
+    /// Leaves out queues until its records fit `room`: a message that cannot move must not stay for ever.
+    fn fit(&mut self, room: usize) {
+        let most = room.saturating_sub(2 * RECORD_BYTES + self.whole_bytes) / PLACE_BYTES;
+        self.left_out = self.reached.len().saturating_sub(most);
+        self.reached.truncate(most);
     }
 }

@@ -13,6 +13,8 @@ use crate::queue::{Overflow, QueueSpec};
 
 const QUEUES: [&str; 4] = ["a", "b", "c", "t"];
 const PREFETCH: u16 = 3;
+/// Of the smallest segments that a broker takes.
+const FRAME_BYTES_MAX: usize = 31 << 10;
 
 #[derive(Clone, Debug)]
 enum Action {
@@ -70,7 +72,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let engine = Engine::new(State::new().unwrap());
+        let engine = Engine::new(State::new().unwrap(), FRAME_BYTES_MAX);
         let mut world = Self { engine, frames: Vec::new(), now: 0, out: Vec::new(), consumers: Vec::new() };
         (0..QUEUES.len()).for_each(|queue| world.declare(queue));
         world
@@ -167,7 +169,7 @@ impl World {
     }
 
     fn crash(&mut self) {
-        self.engine = Engine::new(self.replay());
+        self.engine = Engine::new(self.replay(), FRAME_BYTES_MAX);
         self.out.clear();
         self.consumers.clear();
         self.run(Command::Recover).unwrap();

@@ -5,13 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::bound::DEAD_BYTES;
 use super::record::{Place, Record};
 use crate::error::{Error, Result};
 use crate::queue::{Entry, Millis, QueueId, QueueSpec, Stored, WorkQueue, stamp};
 use crate::topology::{Destination, Topology};
-
-/// What the history of one death adds to a message at most, and the record around it: room for three names and more.
-const DEAD_BYTES: usize = 4096;
 
 /// Topology and queues.
 #[derive(Debug)]

@@ -20,7 +20,11 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let engine = Engine::new(State::new().unwrap());
+        Self::with_frames_of(usize::MAX)
+    }
+
+    fn with_frames_of(bytes: usize) -> Self {
+        let engine = Engine::new(State::new().unwrap(), bytes);
         Self { engine, frames: Vec::new(), inbox: VecDeque::new(), now: 0 }
     }
 
@@ -38,6 +42,7 @@ impl Bench {
         let step = self.engine.apply(self.now, command, spare)?;
         let bytes = encode_frame(&step.records).len();
         assert!(bytes <= bound, "{bytes} bytes where {bound} were announced: {:?}", step.records);
+        assert!(bound <= self.engine.frame_bytes_max, "{bound} bytes do not fit a frame");
 
         if !step.records.is_empty() {
             self.frames.push(step.records);
@@ -101,7 +106,8 @@ impl Bench {
                 state.apply(&record).unwrap();
             }
         }
-        let mut bench = Self { engine: Engine::new(state), frames: Vec::new(), inbox: VecDeque::new(), now: self.now };
+        let engine = Engine::new(state, usize::MAX);
+        let mut bench = Self { engine, frames: Vec::new(), inbox: VecDeque::new(), now: self.now };
         bench.run(Command::Recover);
         bench
     }
@@ -240,6 +246,90 @@ fn a_mass_expiry_is_split_over_commands() {
     }
     assert!((2..20).contains(&ticks), "{ticks} ticks");
     assert_eq!(bench.engine.state.bytes(), 0);
+}
+
+/// Frames of the smallest segments.
+const SMALL: usize = 31 << 10;
+
+#[test]
+fn in_small_frames_a_tick_gets_on() {
+    let mut bench = Bench::with_frames_of(SMALL);
+    let spec = queue("q").with_message_ttl(Duration::from_millis(1)).with_dead_letter_exchange("").unwrap();
+    for spec in [spec.with_dead_letter_routing_key("dead").unwrap(), queue("dead")] {
+        bench.run(Command::DeclareQueue { spec, server_named: false });
+    }
+    (0..5000).for_each(|_| drop(bench.send("q", "m")));
+    bench.now = 1;
+    while bench.engine.next_deadline().is_some_and(|at| at <= bench.now) {
+        let before = bench.counts("q").0;
+        bench.run(Command::Tick);
+        assert!(bench.counts("q").0 < before, "a tick gets on");
+    }
+    assert_eq!((bench.counts("q"), bench.counts("dead")), ((0, 0), (5000, 0)));
+}
+
+#[test]
+fn what_could_never_leave_its_queue_is_refused() {
+    let mut bench = Bench::with_frames_of(SMALL);
+    let dying = queue("t").transient().with_dead_letter_exchange("").unwrap();
+    for spec in [dying.with_dead_letter_routing_key("dead").unwrap(), queue("dead")] {
+        bench.run(Command::DeclareQueue { spec, server_named: false });
+    }
+    let publish = |bytes: usize| Command::Publish {
+        exchange: ExchangeName::default(),
+        routing_key: RoutingKey::new("t").unwrap(),
+        message: Message::new(vec![0; bytes]),
+        mandatory: false,
+    };
+    let error = bench.try_run(publish(27 << 10)).unwrap_err();
+    assert_eq!((error.code(), bench.counts("t")), (Some("CONTENT_TOO_LARGE"), (0, 0)));
+    bench.run(publish(26 << 10));
+    bench.consume("t", 1);
+    let held = bench.next();
+    bench.settle(held.tag, Verdict::Reject);
+    assert_eq!(bench.replayed().counts("dead"), (1, 0));
+}
+
+#[test]
+fn a_dead_letter_for_more_queues_than_a_frame_names_reaches_those_that_fit() {
+    let mut bench = Bench::with_frames_of(SMALL);
+    let dying = queue("q").with_dead_letter_exchange("amq.fanout").unwrap();
+    bench.run(Command::DeclareQueue { spec: dying, server_named: false });
+    for index in 0..2000 {
+        let spec = queue(&format!("dead{index}"));
+        let target = Target::Queue(spec.name().clone());
+        bench.run(Command::DeclareQueue { spec, server_named: false });
+        let source = ExchangeName::new("amq.fanout").unwrap();
+        bench.run(Command::Bind(BindingSpec {
+            source,
+            target,
+            routing_key: RoutingKey::default(),
+            arguments: Default::default(),
+        }));
+    }
+    bench.send("q", "m");
+    bench.consume("q", 1);
+    let held = bench.next();
+    let effects = bench.run(Command::Settle { which: Which::One(held.tag), verdict: Verdict::Reject });
+    let reached = (0..2000).filter(|index| bench.counts(&format!("dead{index}")).0 == 1).count();
+    assert!(matches!(effects[..], [Effect::LeftOut { queues, .. }] if queues == 2000 - reached), "{effects:?}");
+    assert!(reached > 1000 && bench.counts("q") == (0, 0), "{reached} reached");
+}
+
+#[test]
+fn many_deliveries_go_back_in_several_small_frames() {
+    let mut bench = Bench::with_frames_of(SMALL);
+    bench.run(Command::DeclareQueue { spec: queue("q"), server_named: false });
+    let (one, two) = (bench.consume("q", 3000), bench.consume("q", 3000));
+    (0..6000).for_each(|_| drop(bench.send("q", "m")));
+    for consumer in [one, two] {
+        let mut rounds = 0;
+        while matches!(bench.run(Command::Cancel { consumer, last_seen: 0 })[..], [Effect::Unfinished]) {
+            rounds += 1;
+        }
+        assert_eq!(rounds, 2);
+    }
+    assert_eq!(bench.counts("q"), (6000, 0));
 }
 
 #[test]

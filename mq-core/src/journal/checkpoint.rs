@@ -305,7 +305,7 @@ mod tests {
     }
 
     fn bench() -> Bench {
-        let engine = Engine::new(State::new().unwrap());
+        let engine = Engine::new(State::new().unwrap(), usize::MAX);
         let mut bench = Bench { engine, parts: Parts::default(), kept: BTreeMap::new() };
         for name in ["q", "idle"] {
             bench.run(Command::DeclareQueue { spec: QueueSpec::new(name).unwrap(), server_named: false });

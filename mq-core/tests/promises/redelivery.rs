@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use durable_core::ManualClock;
-use mq_core::{Broker, ExchangeKind, ExchangeSpec, Value};
+use mq_core::{Broker, BrokerBuilder, ErrorKind, ExchangeKind, ExchangeSpec, Value};
 
 use super::{consume, counts, next, queue, send, text};
 
@@ -94,8 +94,20 @@ async fn a_rejected_message_is_dead_lettered_or_gone() {
 
 #[tokio::test]
 async fn what_expires_is_dead_lettered_without_anyone_asking() {
+    expires(Broker::memory()).await;
+}
+
+#[tokio::test]
+async fn what_expires_is_dead_lettered_in_the_smallest_segments_too() {
+    let dir = tempfile::tempdir().unwrap();
+    expires(Broker::at(dir.path()).segment_bytes(128 << 10)).await;
+    let error = Broker::at(dir.path()).segment_bytes(64 << 10).open().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+}
+
+async fn expires(builder: BrokerBuilder) {
     let clock = ManualClock::default();
-    let broker = Broker::memory().clock(Arc::new(clock.clone())).open().await.unwrap();
+    let broker = builder.clock(Arc::new(clock.clone())).open().await.unwrap();
     let spec = queue("q").with_message_ttl(Duration::from_secs(60)).with_dead_letter_exchange("").unwrap();
     broker.declare_queue(spec.with_dead_letter_routing_key("late").unwrap()).await.unwrap();
     broker.declare_queue(queue("late")).await.unwrap();
@@ -107,4 +119,5 @@ async fn what_expires_is_dead_lettered_without_anyone_asking() {
     assert_eq!(counts(&broker, "q"), (1, 0), "a jump of the wall clock expires nothing");
     clock.advance(Duration::from_secs(1));
     assert_eq!(text(&next(&mut late).await), "m");
+    broker.close().await.unwrap();
 }
