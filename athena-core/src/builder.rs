@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::query::{Admission, History};
 use crate::scan::{Engine, EngineSettings};
 
-/// Threads that may block at a time: decoding text files, and a local store's file operations.
+/// Threads that may block at a time, for a local store's file operations; each running query has one more, to plan on.
 const BLOCKING_THREADS_MAX: usize = 64;
 
 /// Stack of each thread: enough for the deepest statement that is let in, unoptimised. It is touched only as it is used.
@@ -171,7 +171,7 @@ impl AthenaBuilder {
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(self.threads)
-            .max_blocking_threads(BLOCKING_THREADS_MAX)
+            .max_blocking_threads(BLOCKING_THREADS_MAX.saturating_add(self.queries_running_max))
             .thread_stack_size(THREAD_STACK_BYTES)
             .thread_name("athena")
             .enable_all()

@@ -54,7 +54,7 @@
 //!
 //! | what | bound |
 //! |---|---|
-//! | statement | [`STATEMENT_BYTES_MAX`] bytes, [`STATEMENT_DEPTH_MAX`] levels, [`STATEMENT_OPERATORS_MAX`] operators |
+//! | statement | [`STATEMENT_BYTES_MAX`] bytes, [`STATEMENT_DEPTH_MAX`] levels, [`STATEMENT_OPERATORS_MAX`] operators, [`STATEMENT_COMPARISONS_MAX`] comparisons |
 //! | queries running, waiting | 8 and 100, settings |
 //! | memory of all queries | 1 GiB, a setting; spilling is off unless allowed |
 //! | rows of a page | [`ROWS_PER_PAGE_MAX`] |
@@ -82,4 +82,4 @@ pub use error::{AthenaError, Error, ErrorCategory, ErrorKind, Result};
 pub use query::{QueryExecution, QueryExecutionId, QueryResult, QueryState, QueryStatistics, QueryStream, StartQuery};
 pub use result::{ColumnInfo, PageRequest, ROWS_PER_PAGE_MAX, ResultPage, Row};
 pub use scan::ReadStatistics;
-pub use sql::{STATEMENT_BYTES_MAX, STATEMENT_DEPTH_MAX, STATEMENT_OPERATORS_MAX};
+pub use sql::{STATEMENT_BYTES_MAX, STATEMENT_COMPARISONS_MAX, STATEMENT_DEPTH_MAX, STATEMENT_OPERATORS_MAX};

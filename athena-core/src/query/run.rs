@@ -15,7 +15,8 @@ use datafusion::physical_plan::execute_stream;
 use datafusion::sql::parser::Statement as Parsed;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::ObjectStore;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use super::admission::Place;
 use super::execution::{QueryExecution, QueryState};
@@ -91,13 +92,13 @@ impl From<Error> for Ended {
     }
 }
 
-async fn live(core: &Core, job: &mut Job, progress: &mut Progress) -> Result<(), Ended> {
+async fn live(core: &Arc<Core>, job: &mut Job, progress: &mut Progress) -> Result<(), Ended> {
     let Job { statement, delivery, place, execution, cancel, .. } = job;
     let reader = delivery.batches.clone();
-    let _turn = tokio::select! {
+    let turn = tokio::select! {
         biased;
         why = stopped(cancel, reader.as_ref()) => return Err(Ended::Cancelled(why)),
-        turn = place.turn() => turn?,
+        turn = place.turn() => Arc::new(turn?),
     };
     progress.started = core.clock.monotonic();
     if execution.borrow().state == QueryState::Queued {
@@ -107,7 +108,7 @@ async fn live(core: &Core, job: &mut Job, progress: &mut Progress) -> Result<(),
         execution.send_replace(record);
     }
     let mut alive = execution.borrow().clone();
-    let work = AssertUnwindSafe(work(core, statement, delivery, execution, progress)).catch_unwind();
+    let work = AssertUnwindSafe(work(core, &turn, statement, delivery, execution, progress)).catch_unwind();
     tokio::pin!(work);
     loop {
         tokio::select! {
@@ -153,7 +154,8 @@ fn panicked(panic: &(dyn Any + Send)) -> Error {
 }
 
 async fn work(
-    core: &Core,
+    core: &Arc<Core>,
+    turn: &Arc<OwnedSemaphorePermit>,
     statement: &mut Statement,
     delivery: &mut Delivery,
     execution: &watch::Sender<QueryExecution>,
@@ -162,11 +164,11 @@ async fn work(
     let database = execution.borrow().database.clone();
     match statement {
         Statement::Query(parsed) => {
-            let stream = planned(core, &database, parsed, progress).await?;
+            let stream = planned(core, turn, &database, parsed, progress).await?;
             deliver(core, delivery, execution, progress, stream, ResultForm::Csv).await
         }
         Statement::Explain(parsed) => {
-            let stream = planned(core, &database, parsed, progress).await?;
+            let stream = planned(core, turn, &database, parsed, progress).await?;
             let batches: Vec<RecordBatch> = stream.try_collect().await?;
             one_batch(core, delivery, execution, progress, explain_lines(&batches)?).await
         }
@@ -174,14 +176,38 @@ async fn work(
     }
 }
 
+/// Plans on a thread of its own: a plan yields only where it asks the catalog or the store, and a stop is to be heard in
+/// between. The thread holds the turn too, so that what is planned for nobody any more still counts as running.
 async fn planned(
-    core: &Core,
+    core: &Arc<Core>,
+    turn: &Arc<OwnedSemaphorePermit>,
     database: &str,
     parsed: &Parsed,
     progress: &mut Progress,
 ) -> Result<SendableRecordBatchStream> {
     let store = core.metered(&progress.meter);
-    let planned = plan(&core.engine, &core.metastore, &store, database, parsed.clone()).await?;
+    let (wanted, unwanted) = oneshot::channel::<()>();
+    let planning = {
+        let (core, turn, threads) = (Arc::clone(core), Arc::clone(turn), Handle::current());
+        let (database, parsed) = (database.to_owned(), parsed.clone());
+        tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            threads.block_on(async {
+                tokio::select! {
+                    biased;
+                    _ = unwanted => Err(Error::new(ErrorKind::Closed, Stage::Engine, "nobody waits for the plan")),
+                    planned = plan(&core.engine, &core.metastore, &store, &database, parsed) => planned,
+                }
+            })
+        })
+    };
+    let planned = match planning.await {
+        Ok(planned) => planned?,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // The instance is gone, and so will be whoever polls this: the record must stay as it is.
+        Err(_) => std::future::pending().await,
+    };
+    drop(wanted);
     progress.planned_at = Some(core.clock.monotonic());
     let stream = execute_stream(Arc::clone(&planned.plan), planned.state.task_ctx())?;
     progress.planned = Some(planned);

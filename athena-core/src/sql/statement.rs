@@ -5,9 +5,10 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
-use datafusion::sql::sqlparser::ast::{SetExpr, Statement as Sql};
+use datafusion::sql::sqlparser::ast::{Query, Select, SetExpr, Statement as Sql, Visit, Visitor};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
@@ -20,8 +21,11 @@ pub const STATEMENT_BYTES_MAX: usize = 262_144;
 pub const STATEMENT_DEPTH_MAX: usize = 100;
 
 /// The most operators of a statement, comparisons apart, joins and set operations included: each can nest the plan one
-/// level deeper.
+/// level deeper. So can each comma between the tables of a FROM, and each subquery: of either there are at most as many.
 pub const STATEMENT_OPERATORS_MAX: usize = 1_000;
+
+/// The most comparisons of a statement, IS, IN, LIKE and BETWEEN included: `a = b = c` nests too.
+pub const STATEMENT_COMPARISONS_MAX: usize = 2_000;
 
 const SUPPORTED: &str = "supported are SELECT, WITH, VALUES, EXPLAIN of these, SHOW DATABASES, SHOW TABLES, \
                          SHOW COLUMNS, SHOW PARTITIONS and DESCRIBE";
@@ -90,21 +94,102 @@ fn tokens(sql: &str) -> Result<Vec<Token>> {
     if tokens.contains(&Token::SemiColon) {
         return Err(Error::invalid("the text holds more than one statement: start each on its own"));
     }
-    let operators = tokens.iter().filter(|token| is_operator(token)).count();
-    if operators > STATEMENT_OPERATORS_MAX {
-        let message = format!("the statement has {operators} operators: at most {STATEMENT_OPERATORS_MAX} are planned");
-        return Err(Error::new(ErrorKind::LimitExceeded, Stage::Request, message));
-    }
+    let count = |is_one: fn(&Token) -> bool| tokens.iter().filter(|token| is_one(token)).count();
+    bounded(count(is_operator), "operators", STATEMENT_OPERATORS_MAX)?;
+    bounded(count(is_comparison), "comparisons", STATEMENT_COMPARISONS_MAX)?;
     Ok(tokens)
 }
 
-fn is_operator(token: &Token) -> bool {
-    const WORDS: [&str; 7] = ["AND", "OR", "NOT", "UNION", "INTERSECT", "EXCEPT", "JOIN"];
+/// Refuses what would nest the plan deeper than a thread's stack holds.
+fn bounded(count: usize, what: &str, max: usize) -> Result<()> {
+    if count <= max {
+        return Ok(());
+    }
+    let message = format!("the statement has {count} {what}: at most {max} are planned; split it in several");
+    Err(Error::new(ErrorKind::LimitExceeded, Stage::Request, message))
+}
+
+fn is_word(token: &Token, words: &[&str]) -> bool {
+    matches!(token, Token::Word(word) if word.quote_style.is_none() && words.contains(&word.value.to_uppercase().as_str()))
+}
+
+fn is_comparison(token: &Token) -> bool {
+    const WORDS: [&str; 13] = [
+        "IS", "IN", "LIKE", "ILIKE", "RLIKE", "REGEXP", "SIMILAR", "BETWEEN", "ISNULL", "NOTNULL", "OVERLAPS",
+        "MEMBER", "COLLATE",
+    ];
     match token {
-        Token::Word(word) => word.quote_style.is_none() && WORDS.contains(&word.value.to_uppercase().as_str()),
-        Token::Plus | Token::Minus | Token::Mul | Token::Div | Token::Mod | Token::StringConcat => true,
-        Token::DoubleColon | Token::LBracket | Token::Caret | Token::Pipe | Token::Ampersand => true,
-        _ => false,
+        Token::Eq | Token::DoubleEq | Token::Neq | Token::Lt | Token::Gt | Token::LtEq | Token::GtEq => true,
+        Token::Spaceship => true,
+        token => is_word(token, &WORDS),
+    }
+}
+
+/// Whatever stands between two values and is neither a comparison nor punctuation: the tokenizer knows more operators than
+/// can be listed.
+fn is_operator(token: &Token) -> bool {
+    const WORDS: [&str; 14] = [
+        "AND",
+        "OR",
+        "NOT",
+        "XOR",
+        "DIV",
+        "AT",
+        "UNION",
+        "INTERSECT",
+        "EXCEPT",
+        "MINUS",
+        "JOIN",
+        "APPLY",
+        "PIVOT",
+        "UNPIVOT",
+    ];
+    match token {
+        Token::Word(_) => is_word(token, &WORDS),
+        Token::EOF | Token::Whitespace(_) | Token::Comma | Token::SemiColon | Token::Period | Token::RArrow => false,
+        Token::LParen | Token::RParen | Token::RBracket | Token::LBrace | Token::RBrace => false,
+        Token::Number(..) | Token::Char(_) | Token::Placeholder(_) => false,
+        token => !is_comparison(token) && !is_text(token),
+    }
+}
+
+fn is_text(token: &Token) -> bool {
+    matches!(
+        token,
+        Token::SingleQuotedString(_)
+            | Token::DoubleQuotedString(_)
+            | Token::DollarQuotedString(_)
+            | Token::TripleSingleQuotedString(_)
+            | Token::TripleDoubleQuotedString(_)
+            | Token::SingleQuotedByteStringLiteral(_)
+            | Token::DoubleQuotedByteStringLiteral(_)
+            | Token::SingleQuotedRawStringLiteral(_)
+            | Token::DoubleQuotedRawStringLiteral(_)
+            | Token::NationalStringLiteral(_)
+            | Token::EscapedStringLiteral(_)
+            | Token::UnicodeStringLiteral(_)
+            | Token::HexStringLiteral(_)
+    )
+}
+
+/// What nests a plan and no token shows: a comma between tables is a join, and one WITH query may read from another.
+#[derive(Default)]
+struct Nesting {
+    commas: usize,
+    queries: usize,
+}
+
+impl Visitor for Nesting {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+        self.queries += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
+        self.commas += select.from.len().saturating_sub(1);
+        ControlFlow::Continue(())
     }
 }
 
@@ -150,6 +235,10 @@ fn explain(sql: &str) -> Result<Statement> {
 fn check_reads(parsed: &Parsed) -> Result<()> {
     let Parsed::Statement(statement) = parsed else { return Err(refused("this statement")) };
     let Sql::Query(query) = statement.as_ref() else { return Err(refused(&keyword(&statement.to_string()))) };
+    let mut nesting = Nesting::default();
+    let _ = query.visit(&mut nesting);
+    bounded(nesting.commas, "commas between tables", STATEMENT_OPERATORS_MAX)?;
+    bounded(nesting.queries, "subqueries", STATEMENT_OPERATORS_MAX)?;
     let mut bodies = VecDeque::from([query.body.as_ref()]);
     for table in query.with.iter().flat_map(|with| &with.cte_tables) {
         bodies.push_back(table.query.body.as_ref());

@@ -1,12 +1,14 @@
 //! A stopped query stops reading, leaves no result object, and gives its place back.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, mpsc};
 
+use async_trait::async_trait;
 use athena_core::{Athena, QueryState};
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use table_core::{Change, Domains, MemoryMetastore, Metastore, Selection, TableDef};
 use tokio::sync::Semaphore;
 
 use crate::counting_store::CountingStore;
@@ -54,6 +56,56 @@ async fn a_running_query_stops_and_leaves_only_its_record() {
         assert_eq!(counting.gets.load(Ordering::SeqCst), gets);
         gate.forget_permits(usize::MAX >> 4);
     }
+}
+
+/// A catalog that holds its thread until it is let go, as planning a long statement does.
+#[derive(Debug)]
+struct Busy {
+    catalog: Arc<MemoryMetastore>,
+    entered: Semaphore,
+    let_go: Mutex<mpsc::Receiver<()>>,
+}
+
+#[async_trait]
+impl Metastore for Busy {
+    async fn databases(&self) -> table_core::Result<Vec<String>> {
+        self.catalog.databases().await
+    }
+
+    async fn tables(&self, database: &str) -> table_core::Result<Vec<String>> {
+        self.catalog.tables(database).await
+    }
+
+    async fn table(&self, database: &str, name: &str) -> table_core::Result<Option<Arc<TableDef>>> {
+        self.entered.add_permits(1);
+        self.let_go.lock().unwrap().recv().unwrap();
+        self.catalog.table(database, name).await
+    }
+
+    async fn select(&self, table: &TableDef, domains: &Domains) -> table_core::Result<Selection> {
+        self.catalog.select(table, domains).await
+    }
+
+    async fn commit(&self, change: Change) -> table_core::Result<u64> {
+        self.catalog.commit(change).await
+    }
+}
+
+#[tokio::test]
+async fn a_query_that_is_planned_hears_the_stop_and_keeps_its_turn() {
+    let lake = Lake::with_events().await;
+    let (let_go, receiver) = mpsc::channel();
+    let catalog = Arc::clone(&lake.catalog);
+    let busy = Arc::new(Busy { catalog, entered: Semaphore::new(0), let_go: Mutex::new(receiver) });
+    let builder = lake.builder().metastore(Arc::clone(&busy) as _).with_threads(1).with_queries_running_max(1);
+    let athena = builder.build().unwrap();
+    let id = athena.start(in_lake("select * from events")).await.unwrap();
+    busy.entered.acquire().await.unwrap().forget();
+    assert_eq!(athena.stop(id).await.unwrap().state, QueryState::Cancelled);
+    let next = athena.start(in_lake("select 1")).await.unwrap();
+    assert_eq!(athena.query_execution(next).await.unwrap().state, QueryState::Queued);
+    let_go.send(()).unwrap();
+    assert_eq!(athena.wait(next).await.unwrap().state, QueryState::Succeeded);
 }
 
 #[tokio::test]

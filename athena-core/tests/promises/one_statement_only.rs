@@ -1,6 +1,6 @@
 //! No text of a user's becomes a second statement, a write, a setting, or a read of a host file.
 
-use athena_core::{ErrorKind, QueryState, STATEMENT_BYTES_MAX, STATEMENT_OPERATORS_MAX};
+use athena_core::{ErrorKind, QueryState, STATEMENT_BYTES_MAX, STATEMENT_COMPARISONS_MAX, STATEMENT_OPERATORS_MAX};
 
 use crate::lake::{Lake, in_lake, one};
 
@@ -90,6 +90,35 @@ async fn too_long_and_too_deep_are_typed_errors() {
     let widest = format!("select 1{}", " + 1".repeat(STATEMENT_OPERATORS_MAX));
     let id = athena.start(in_lake(&widest)).await.unwrap();
     athena.wait(id).await.unwrap();
+}
+
+#[tokio::test]
+async fn chains_are_bounded_and_the_longest_do_not_end_the_process() {
+    let athena = Lake::empty().await.athena();
+    for (first, more, max) in [
+        ("select true", " = true", STATEMENT_COMPARISONS_MAX),
+        ("select true", " is true", STATEMENT_COMPARISONS_MAX),
+        ("select 'a'", " like 'a'", STATEMENT_COMPARISONS_MAX),
+        ("select 'a'", " ^@ 'a'", STATEMENT_OPERATORS_MAX),
+        ("select * from (select 1)", ", t", STATEMENT_OPERATORS_MAX),
+        ("select 1 where 1 in (select 1 from t", ", t", STATEMENT_OPERATORS_MAX),
+    ] {
+        let close = if first.contains("in (") { ")" } else { "" };
+        let sql = |length: usize| format!("{first}{}{close}", more.repeat(length));
+        // Some other comparison or subquery may count too.
+        let error = athena.start(in_lake(&sql(max + 1))).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{more}");
+        assert!(error.message().contains(&format!("at most {max}")), "{error}");
+        let id = athena.start(in_lake(&sql(max - 1))).await.unwrap();
+        athena.wait(id).await.unwrap();
+    }
+    // Planning so many joins takes minutes: a tenth of them.
+    let tables = (0..STATEMENT_OPERATORS_MAX / 10).map(|at| format!("(select 1) t{at}")).collect::<Vec<_>>();
+    let sql = format!("select count(*) from {}", tables.join(", "));
+    assert_eq!(one(&athena, &sql).await.as_deref(), Some("1"));
+    let queries = (1..=STATEMENT_OPERATORS_MAX).map(|at| format!("t{at} as (select * from t{})", at - 1));
+    let sql = format!("with t0 as (select 1), {} select 1", queries.collect::<Vec<_>>().join(", "));
+    assert_eq!(athena.start(in_lake(&sql)).await.unwrap_err().kind(), ErrorKind::LimitExceeded);
 }
 
 #[tokio::test]
