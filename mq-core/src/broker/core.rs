@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use durable_core::Clock;
-use durable_core::journal::{Pending, Position};
+use durable_core::journal::{Journal, Pending, Position};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::outbox::{Mail, Outbox, Parcel};
@@ -116,7 +116,7 @@ impl Core {
     ) -> Self {
         let (room, debt) = Room::new(settings.memory_bytes, engine.state.bytes(), settings.overload);
         let epoch = Epoch { wall: clock.now().timestamp_millis(), monotonic: clock.monotonic() };
-        let end = log.journal().map_or(Position::ZERO, durable_core::journal::Journal::durable);
+        let end = log.journal().map_or(Position::ZERO, Journal::durable);
         let mailboxes = BTreeMap::new();
         let hub = Hub { engine, mailboxes, debt, end, journaled_bytes, deadline: None, ended: None };
         Self {
@@ -267,14 +267,16 @@ impl Core {
         std::mem::take(&mut self.errands.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Notes that the journal has failed, if that is what the error says, and answers with the error.
+    /// Notes that the journal has failed, if it has, and answers with the error. After any other error the broker goes
+    /// on: nothing has happened, or it can be done again.
     pub(crate) fn fail(&self, error: Error) -> Error {
-        match error.kind() {
-            ErrorKind::Unavailable | ErrorKind::Fenced | ErrorKind::Internal => {
-                self.fail_locked(&mut self.lock(), error)
-            }
-            _ => error,
-        }
+        let poisoned = self.log.journal().is_some_and(Journal::is_poisoned);
+        if poisoned || error.kind() == ErrorKind::Fenced { self.fail_locked(&mut self.lock(), error) } else { error }
+    }
+
+    /// Whether the broker takes no more commands.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.lock().ended.is_some()
     }
 
     fn fail_locked(&self, hub: &mut Hub, error: Error) -> Error {

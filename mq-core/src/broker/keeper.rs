@@ -9,7 +9,6 @@ use futures::future::{Either, pending, select};
 use tokio::sync::watch;
 
 use super::core::Core;
-use crate::ErrorKind;
 use crate::engine::{Command, Verdict, Which};
 use crate::error::Result;
 use crate::journal::{Image, Parts};
@@ -18,6 +17,8 @@ use crate::journal::{Image, Parts};
 const ERRANDS_MAX: usize = 256;
 /// How long to wait after a disk that was full, or a store that did not answer.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
+/// The longest wait between two attempts at a checkpoint.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 
 /// Runs errands and ticks until the broker ends.
 pub(crate) async fn keep(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
@@ -29,13 +30,13 @@ pub(crate) async fn keep(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
         let done = errands.and(ticks);
         let wait = match &done {
             Ok(()) => core.until_deadline(),
-            Err(error) if error.kind() == ErrorKind::LimitExceeded => {
+            Err(_) if core.has_ended() => return,
+            Err(error) => {
                 if !put_off {
-                    tracing::warn!(?error, "what came back or is due waits: it is tried again until there is room");
+                    tracing::warn!(?error, "what came back or is due waits: it is tried again until it succeeds");
                 }
                 Some(RETRY_AFTER)
             }
-            Err(_) => return,
         };
         put_off = done.is_err();
         let timer = match wait {
@@ -87,24 +88,30 @@ async fn tick(core: &Core) -> Result<()> {
     Ok(())
 }
 
-/// Writes a checkpoint whenever enough has been journaled, until the broker ends.
+/// Writes a checkpoint whenever enough has been journaled, and again until it succeeds, until the broker ends.
 pub(crate) async fn checkpoint(core: Arc<Core>, mut parts: Parts, mut stop: watch::Receiver<bool>) {
     loop {
-        {
-            let due = std::pin::pin!(core.checkpoint_due.notified());
-            let stopped = std::pin::pin!(stop.wait_for(|stopped| *stopped));
-            if let Either::Right(_) = select(due, stopped).await {
-                return;
-            }
+        if is_stopped(&mut stop, core.checkpoint_due.notified()).await {
+            return;
         }
-        if let Err(error) = write_checkpoint(&core, &mut parts).await {
-            tracing::warn!(?error, "a checkpoint failed: the journal grows until one succeeds");
-            let stopped = std::pin::pin!(stop.wait_for(|stopped| *stopped));
-            if let Either::Right(_) = select(core.clock.sleep(RETRY_AFTER), stopped).await {
+        let mut retry_after = RETRY_AFTER;
+        while let Err(error) = write_checkpoint(&core, &mut parts).await {
+            if core.has_ended() {
                 return;
             }
+            tracing::warn!(?error, ?retry_after, "a checkpoint failed: the journal grows until one succeeds");
+            if is_stopped(&mut stop, core.clock.sleep(retry_after)).await {
+                return;
+            }
+            retry_after = (retry_after * 2).min(RETRY_AFTER_MAX);
         }
     }
+}
+
+/// Waits, and answers whether the broker was stopped meanwhile.
+async fn is_stopped(stop: &mut watch::Receiver<bool>, wait: impl Future<Output = ()>) -> bool {
+    let (wait, stopped) = (std::pin::pin!(wait), std::pin::pin!(stop.wait_for(|stopped| *stopped)));
+    matches!(select(wait, stopped).await, Either::Right(_))
 }
 
 /// Makes the state durable as of now, and lets the journal before it go.
@@ -115,15 +122,17 @@ async fn write_checkpoint(core: &Core, parts: &mut Parts) -> Result<()> {
         hub.journaled_bytes = 0;
         (hub.end, Image::take(&mut hub.engine.state))
     };
-    let result = async {
+    let written = async {
         journal.flush().await?;
         let changes = parts.changes(&image).await;
-        let made: Vec<(String, bool)> = changes.iter().map(|(name, part)| (name.clone(), part.is_some())).collect();
+        let names: Vec<(String, bool)> = changes.iter().map(|(name, part)| (name.clone(), part.is_some())).collect();
+        // Failed, it may be in force all the same.
+        parts.tried(&names);
         journal.checkpoint(at, changes).await?;
-        parts.made(made);
+        parts.made(&names);
         Ok::<(), durable_core::Error>(())
     };
-    result.await.map_err(|error| {
+    written.await.map_err(|error| {
         image.put_back(&mut core.lock().engine.state);
         core.fail(error.into())
     })

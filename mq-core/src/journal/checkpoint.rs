@@ -76,7 +76,7 @@ impl QueueImage {
     }
 }
 
-/// The names of the parts that the newest checkpoint has.
+/// The names of the parts that the newest checkpoint has, or may have.
 #[derive(Debug, Default)]
 pub(crate) struct Parts {
     names: BTreeSet<String>,
@@ -118,14 +118,15 @@ impl Parts {
         changes
     }
 
-    /// Notes that the changes were made.
-    pub(crate) fn made(&mut self, changes: impl IntoIterator<Item = (String, bool)>) {
-        for (name, exists) in changes {
-            if exists {
-                self.names.insert(name);
-            } else {
-                self.names.remove(&name);
-            }
+    /// Notes that the changes, names and whether the part exists by then, may be made: what is new may have to go again.
+    pub(crate) fn tried(&mut self, changes: &[(String, bool)]) {
+        self.names.extend(changes.iter().filter(|(_, exists)| *exists).map(|(name, _)| name.clone()));
+    }
+
+    /// Notes that the changes, which had been tried, were made.
+    pub(crate) fn made(&mut self, changes: &[(String, bool)]) {
+        for (name, _) in changes.iter().filter(|(_, exists)| !exists) {
+            self.names.remove(name);
         }
     }
 }
@@ -292,8 +293,10 @@ mod tests {
         fn checkpoint(&mut self) -> Vec<String> {
             let image = Image::take(&mut self.engine.state);
             let changes = futures::executor::block_on(self.parts.changes(&image));
-            self.parts.made(changes.iter().map(|(name, part)| (name.clone(), part.is_some())));
-            let names = changes.iter().map(|(name, _)| name.clone()).collect();
+            let names: Vec<_> = changes.iter().map(|(name, part)| (name.clone(), part.is_some())).collect();
+            self.parts.tried(&names);
+            self.parts.made(&names);
+            let names = names.into_iter().map(|(name, _)| name).collect();
             for (name, part) in changes {
                 match part {
                     Some(part) => drop(self.kept.insert(name, part)),

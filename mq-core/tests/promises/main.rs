@@ -4,6 +4,7 @@
 mod bounded_journal;
 mod bounded_memory;
 mod confirms_mean_durable;
+mod failed_checkpoint;
 mod handles_are_send;
 mod prefetch;
 mod redelivery;
