@@ -4,7 +4,7 @@
 //! durable; a parcel without records of its own overtakes none.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use durable_core::journal::{Frame, Position};
 use tokio::sync::mpsc;
@@ -22,8 +22,16 @@ pub(crate) struct Parcel {
     pub(crate) mail: Mail,
 }
 
-/// Parcels, and the end of the records that they follow from.
-type Waiting = VecDeque<(Position, Vec<Parcel>)>;
+/// Parcels, and how far the records that they follow from have come.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// By the end of the records that must be durable first.
+    parcels: VecDeque<(Position, Vec<Parcel>)>,
+    /// The end of the last records that were written.
+    written: Position,
+    /// Everything below it is durable.
+    durable: Position,
+}
 
 /// Shared by the broker, which puts parcels in, and the journal's thread, which lets them go.
 #[derive(Clone, Debug, Default)]
@@ -35,33 +43,41 @@ impl Outbox {
     /// Called by the journal with what has become durable.
     pub(crate) fn release(&self, frames: &[Frame]) {
         let Some(durable) = frames.last().map(Frame::end) else { return };
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some((_, parcels)) = waiting.pop_front_if(|(end, _)| *end <= durable) {
+        let mut waiting = self.lock();
+        waiting.durable = durable;
+        while let Some((_, parcels)) = waiting.parcels.pop_front_if(|(end, _)| *end <= durable) {
             parcels.into_iter().for_each(Parcel::hand_over);
         }
     }
 
-    /// Puts parcels in while `write` gives their records a place; `None` means that they follow from no record.
+    /// Puts parcels in while `write` gives their records a place; `None` means that they follow from no record of their
+    /// own.
     pub(crate) fn put<E>(
         &self,
         parcels: Vec<Parcel>,
         write: impl FnOnce() -> Result<Option<Position>, E>,
     ) -> Result<(), E> {
         // The journal may commit the records before this returns: it then waits for the lock, and finds the parcels.
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let end = write()?;
-        match (end, waiting.back_mut()) {
-            _ if parcels.is_empty() => {}
-            (Some(end), _) => waiting.push_back((end, parcels)),
-            (None, Some((_, last))) => last.extend(parcels),
-            (None, None) => parcels.into_iter().for_each(Parcel::hand_over),
+        let mut waiting = self.lock();
+        if let Some(end) = write()? {
+            waiting.written = end;
+        }
+        let end = waiting.written;
+        if end <= waiting.durable {
+            parcels.into_iter().for_each(Parcel::hand_over);
+        } else if !parcels.is_empty() {
+            waiting.parcels.push_back((end, parcels));
         }
         Ok(())
     }
 
     /// Forgets what waits: the journal has failed, so none of it ever becomes durable.
     pub(crate) fn clear(&self) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.lock().parcels.clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

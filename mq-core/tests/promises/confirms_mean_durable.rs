@@ -156,6 +156,25 @@ async fn a_confirm_and_a_delivery_wait_for_the_sync() {
 }
 
 #[tokio::test]
+async fn a_delivery_without_a_record_waits_for_what_was_published_before_it() {
+    let (disk, dir) = (GatedDisk::new(), tempfile::tempdir().unwrap());
+    let broker = open(&disk, dir.path()).await;
+    for name in ["unread", "q"] {
+        broker.declare_queue(queue(name)).await.unwrap();
+    }
+    let mut consumer = consume(&broker, "q", 9).await;
+    disk.set(Gate::Shut);
+    let confirm = broker.publish_later("", "unread", marked(), Routing::Optional).await.unwrap();
+    disk.wait_for_mark();
+    broker.publish("", "q", Message::new("transient").transient()).await.unwrap();
+    assert!(consumer.next().now_or_never().is_none(), "delivered before the sync of an earlier message");
+    disk.set(Gate::Open);
+    assert_eq!(text(&next(&mut consumer).await), "transient");
+    confirm.await.unwrap();
+    broker.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn an_equal_declaration_is_not_answered_before_the_first_one_is_durable() {
     let (disk, dir) = (GatedDisk::new(), tempfile::tempdir().unwrap());
     let broker = open(&disk, dir.path()).await;
