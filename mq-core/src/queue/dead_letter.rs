@@ -56,7 +56,8 @@ pub(crate) fn stamp(
         _ => new_death(dead, queue.name(), reason, at),
     };
     if let Some(Value::I64(count)) = death.get_mut("count") {
-        *count += 1;
+        // A publisher may have set it.
+        *count = count.saturating_add(1);
     }
     if let Some(expiration) = expiration {
         death.insert("original-expiration".into(), expiration.as_millis().to_string().into());
@@ -138,6 +139,17 @@ mod tests {
         assert_eq!(oldest["original-expiration"], "250".into());
         assert_eq!(oldest["exchange"], "orders".into());
         assert_eq!(properties.headers["x-first-death-reason"], "expired".into());
+    }
+
+    #[test]
+    fn a_count_that_a_publisher_made_up_stays_in_range() {
+        let (a, dlx) = (queue("a"), ExchangeName::new("dlx").unwrap());
+        let mut once = stamp(&published(Message::new("m")), &a, &dlx, DeathReason::Rejected, 0);
+        let Some(Value::List(deaths)) = once.message.properties_mut().headers.get_mut("x-death") else { panic!() };
+        let Value::Table(death) = &mut deaths[0] else { panic!("{deaths:?}") };
+        death.insert("count".into(), Value::I64(i64::MAX));
+        let twice = stamp(&once, &a, &dlx, DeathReason::Rejected, 0);
+        assert_eq!(twice.message.properties().headers["x-death"], once.message.properties().headers["x-death"]);
     }
 
     #[test]
