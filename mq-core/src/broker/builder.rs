@@ -1,12 +1,13 @@
 //! The three doors to a broker, and the one builder behind them.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use durable_core::journal::Journal;
 use durable_core::{Clock, Disk, SystemClock, SystemDisk};
 use object_store::ObjectStore;
 use object_store::path::Path;
+use tokio::sync::Mutex;
 
 use super::core::Core;
 use super::outbox::Outbox;
@@ -149,7 +150,7 @@ impl BrokerBuilder {
             runtime.spawn(keeper::keep(Arc::clone(&core), core.stop.subscribe())),
             runtime.spawn(keeper::checkpoint(Arc::clone(&core), parts, core.stop.subscribe())),
         ];
-        Ok(Broker { handle: Arc::new(Handle { core, tasks: Mutex::new(tasks) }) })
+        Ok(Broker { handle: Arc::new(Handle { core, runtime, tasks: Mutex::new(tasks) }) })
     }
 
     fn journal(self) -> Option<durable_core::journal::JournalBuilder> {

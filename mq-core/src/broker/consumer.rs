@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::Handle;
 use super::delivery::Delivery;
-use super::outbox::Mail;
+use super::mailbox::{Mail, Seen};
 use crate::engine::ConsumerId;
 use crate::error::Result;
 
@@ -51,12 +51,12 @@ pub struct Consumer {
     handle: Arc<Handle>,
     id: ConsumerId,
     mail: mpsc::Receiver<Mail>,
-    last_seen: u64,
+    seen: Arc<Seen>,
 }
 
 impl Consumer {
-    pub(super) fn new(handle: Arc<Handle>, id: ConsumerId, mail: mpsc::Receiver<Mail>) -> Self {
-        Self { handle, id, mail, last_seen: 0 }
+    pub(super) fn new(handle: Arc<Handle>, id: ConsumerId, mail: mpsc::Receiver<Mail>, seen: Arc<Seen>) -> Self {
+        Self { handle, id, mail, seen }
     }
 }
 
@@ -64,18 +64,18 @@ impl Stream for Consumer {
     type Item = Result<Delivery>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.mail.poll_recv(context).map(|mail| {
-            Some(mail?.map(|handover| {
-                self.last_seen = handover.tag.number;
-                Delivery::new(Arc::clone(&self.handle), handover)
-            }))
+        self.mail.poll_recv(context).map(|mail| match mail? {
+            // The broker is being closed, and has taken it back.
+            Ok(handover) if !self.seen.show(handover.tag.number) => None,
+            mail => Some(mail.map(|handover| Delivery::new(Arc::clone(&self.handle), handover))),
         })
     }
 }
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        let (id, last_seen) = (self.id, self.last_seen);
-        self.handle.core.leave(|errands| errands.cancel.push((id, last_seen)));
+        if let Some(last_seen) = self.seen.shut() {
+            self.handle.core.leave(|errands| errands.cancel.push((self.id, last_seen)));
+        }
     }
 }

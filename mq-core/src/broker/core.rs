@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use durable_core::Clock;
 use durable_core::journal::{Journal, Pending, Position};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, watch};
 
-use super::outbox::{Mail, Outbox, Parcel};
+use super::mailbox::Mailbox;
+use super::outbox::{Outbox, Parcel};
 use super::room::{Credit, Debt, Room};
 use super::settings::Settings;
 use crate::ErrorKind;
@@ -44,7 +45,7 @@ pub(crate) struct Core {
 #[derive(Debug)]
 pub(crate) struct Hub {
     pub(crate) engine: Engine,
-    mailboxes: BTreeMap<ConsumerId, mpsc::Sender<Mail>>,
+    mailboxes: BTreeMap<ConsumerId, Mailbox>,
     debt: Debt,
     /// The first position after the last record.
     pub(crate) end: Position,
@@ -134,8 +135,14 @@ impl Core {
         }
     }
 
+    /// The state. A panic in the middle of a change ends the broker: nobody knows what it left undone.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Hub> {
-        self.hub.lock().unwrap_or_else(PoisonError::into_inner)
+        self.hub.lock().unwrap_or_else(|poisoned| {
+            let mut hub = poisoned.into_inner();
+            let message = "a panic inside the broker left its state unknown";
+            self.fail_locked(&mut hub, Error::new(ErrorKind::Internal, message).with_reply(ReplyCode::InternalError));
+            hub
+        })
     }
 
     /// The broker's time; it never goes back.
@@ -179,7 +186,7 @@ impl Core {
     pub(crate) async fn take(
         &self,
         command: Command,
-        mailbox: Option<mpsc::Sender<Mail>>,
+        mailbox: Option<Mailbox>,
         mut credit: Option<Credit<'_>>,
     ) -> Result<Taken> {
         let mut command = Some(command);
@@ -206,7 +213,7 @@ impl Core {
         &self,
         command: &mut Option<Command>,
         slot: Slot,
-        mailbox: Option<&mpsc::Sender<Mail>>,
+        mailbox: Option<&Mailbox>,
         credit: &mut Option<Credit<'_>>,
     ) -> Result<Attempt> {
         let mut hub = self.lock();
@@ -232,7 +239,7 @@ impl Core {
     }
 
     /// Writes the records, and puts what follows from them where the journal finds it.
-    fn post(&self, hub: &mut Hub, step: Step, slot: Slot, mailbox: Option<&mpsc::Sender<Mail>>) -> Result<Taken> {
+    fn post(&self, hub: &mut Hub, step: Step, slot: Slot, mailbox: Option<&Mailbox>) -> Result<Taken> {
         let (outcome, parcels) = hub.sort(step.effects, mailbox);
         let mut pending = None;
         let put = self.outbox.put(parcels, || {
@@ -281,12 +288,12 @@ impl Core {
 
     fn fail_locked(&self, hub: &mut Hub, error: Error) -> Error {
         if hub.ended.is_none() {
-            tracing::error!(?error, "the broker's journal failed: nothing is confirmed any more");
+            tracing::error!(?error, "the broker failed: nothing is confirmed any more");
             hub.ended = Some(Ended::Failed(error.kind(), format!("{error:?}")));
             self.outbox.clear();
             for mailbox in std::mem::take(&mut hub.mailboxes).into_values() {
                 // A consumer that is gone needs no notice.
-                let _ = mailbox.try_send(Err(hub.refusal()));
+                let _ = mailbox.mail.try_send(Err(hub.refusal()));
             }
             self.room.close();
         }
@@ -323,14 +330,22 @@ enum Attempt {
 }
 
 impl Hub {
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         if self.ended.is_some() { Err(self.refusal()) } else { Ok(()) }
+    }
+
+    /// Refuses if what is in memory may not be what was commanded.
+    pub(crate) fn check_state(&self) -> Result<()> {
+        match self.ended {
+            Some(Ended::Failed(ErrorKind::Internal | ErrorKind::Corrupt, _)) => Err(self.refusal()),
+            _ => Ok(()),
+        }
     }
 
     fn refusal(&self) -> Error {
         match &self.ended {
             Some(Ended::Failed(kind, cause)) => {
-                let message = format!("the broker's journal failed, open the broker anew: {cause}");
+                let message = format!("the broker failed, open it anew: {cause}");
                 Error::new(*kind, message).with_reply(ReplyCode::ConnectionForced)
             }
             Some(Ended::Closed) | None => Error::closed(),
@@ -338,7 +353,7 @@ impl Hub {
     }
 
     /// Parts what goes to consumers from what goes to who asked.
-    fn sort(&mut self, effects: Vec<Effect>, mailbox: Option<&mpsc::Sender<Mail>>) -> (Outcome, Vec<Parcel>) {
+    fn sort(&mut self, effects: Vec<Effect>, mailbox: Option<&Mailbox>) -> (Outcome, Vec<Parcel>) {
         let mut outcome = Outcome::default();
         let mut parcels = Vec::new();
         for effect in effects {
@@ -363,19 +378,51 @@ impl Hub {
                     );
                 }
                 Effect::Deliver(handover) => {
-                    let to = self.mailboxes.get(&handover.tag.consumer).cloned();
+                    let to = self.mailboxes.get(&handover.tag.consumer).map(|mailbox| mailbox.mail.clone());
                     parcels.extend(to.map(|to| Parcel { to, mail: Ok(handover) }));
                 }
                 Effect::Cancelled(id) => {
                     let notice = || Error::not_found("the consumer was cancelled: its queue was deleted");
-                    parcels.extend(self.mailboxes.remove(&id).map(|to| Parcel { to, mail: Err(notice()) }));
+                    let mailbox = self.mailboxes.remove(&id);
+                    parcels.extend(mailbox.map(|mailbox| Parcel { to: mailbox.mail, mail: Err(notice()) }));
                 }
             }
         }
         (outcome, parcels)
     }
 
+    /// Shows consumers nothing more, and answers the last delivery that each was shown.
+    pub(crate) fn shut_mailboxes(&self) -> Vec<(ConsumerId, u64)> {
+        self.mailboxes.iter().filter_map(|(id, mailbox)| Some((*id, mailbox.seen.shut()?))).collect()
+    }
+
     pub(crate) fn forget_mailbox(&mut self, consumer: ConsumerId) {
         self.mailboxes.remove(&consumer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Broker, ConsumeSpec};
+    use super::*;
+    use crate::queue::QueueSpec;
+
+    #[tokio::test]
+    async fn a_panic_under_the_lock_ends_the_broker() {
+        let broker = Broker::memory().open().await.unwrap();
+        broker.declare_queue(QueueSpec::new("q").unwrap()).await.unwrap();
+        let mut consumer = broker.consume("q", ConsumeSpec::default()).await.unwrap();
+        let core = Arc::clone(&broker.handle.core);
+        let panicked = std::thread::spawn(move || {
+            let _hub = core.lock();
+            panic!("in the middle of a change");
+        });
+        panicked.join().unwrap_err();
+        let error = broker.publish("", "q", Message::new("m")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Internal, "{error:?}");
+        assert_eq!(broker.queue_status("q").unwrap_err().kind(), ErrorKind::Internal);
+        let notice = futures::StreamExt::next(&mut consumer).await.unwrap().unwrap_err();
+        assert_eq!(notice.kind(), ErrorKind::Internal);
+        assert_eq!(broker.close().await.unwrap_err().kind(), ErrorKind::Internal);
     }
 }

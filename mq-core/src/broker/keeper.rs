@@ -80,6 +80,20 @@ pub(crate) async fn run_errands(core: &Core) -> Result<()> {
     Ok(())
 }
 
+/// Does what is left to do before the broker is closed: what consumers were never shown goes back uncounted. Nothing waits
+/// until it is durable, which closing the journal does.
+pub(crate) async fn settle_up(core: &Core) -> Result<()> {
+    core.lock().check()?;
+    run_errands(core).await?;
+    let seen = core.lock().shut_mailboxes();
+    let consumers = seen.iter().map(|(consumer, _)| *consumer).collect();
+    core.take(Command::Dismiss(consumers), None, None).await?;
+    for (consumer, last_seen) in seen {
+        while core.take(Command::Cancel { consumer, last_seen }, None, None).await?.outcome.unfinished {}
+    }
+    Ok(())
+}
+
 /// Does what time asks for.
 async fn tick(core: &Core) -> Result<()> {
     while core.until_deadline() == Some(Duration::ZERO) {
@@ -119,6 +133,7 @@ async fn write_checkpoint(core: &Core, parts: &mut Parts) -> Result<()> {
     let Some(journal) = core.log.journal() else { return Ok(()) };
     let (at, image) = {
         let mut hub = core.lock();
+        hub.check()?;
         hub.journaled_bytes = 0;
         (hub.end, Image::take(&mut hub.engine.state))
     };

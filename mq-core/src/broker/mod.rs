@@ -5,15 +5,16 @@ mod consumer;
 mod core;
 mod delivery;
 mod keeper;
+mod mailbox;
 mod outbox;
 mod receipt;
 mod room;
 mod settings;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::{JoinError, JoinHandle};
 
 pub use builder::BrokerBuilder;
 pub use consumer::{ConsumeSpec, Consumer, PREFETCH_DEFAULT};
@@ -22,6 +23,7 @@ pub use receipt::{PendingReceipt, PendingSettlement, Receipt};
 pub use settings::{BODY_BYTES_DEFAULT, CHECKPOINT_BYTES_DEFAULT, MEMORY_BYTES_DEFAULT, Overload, Settings};
 
 use self::core::Core;
+use self::mailbox::{Mailbox, Seen};
 use crate::ErrorKind;
 use crate::engine::{BindingSpec, Command, DeleteIf, Target};
 use crate::error::{Error, ReplyCode, Result};
@@ -44,6 +46,7 @@ pub struct Broker {
 #[derive(Debug)]
 pub(crate) struct Handle {
     core: Arc<Core>,
+    runtime: tokio::runtime::Handle,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -239,23 +242,26 @@ impl Broker {
     pub async fn consume(&self, queue: &str, spec: ConsumeSpec) -> Result<Consumer> {
         let (queue, prefetch) = (QueueName::new(queue)?, spec.prefetch());
         // One more than it may hold, for a notice that it was cancelled.
-        let (mailbox, mail) = mpsc::channel(usize::from(prefetch) + 1);
+        let (sender, mail) = mpsc::channel(usize::from(prefetch) + 1);
+        let seen = Arc::new(Seen::default());
+        let mailbox = Mailbox { mail: sender, seen: Arc::clone(&seen) };
         let taken = self.core().take(Command::Consume { queue, prefetch }, Some(mailbox), None).await?;
         let missing = || Error::new(ErrorKind::Internal, "the engine gave a consumer no number");
         let id = taken.outcome.consumer.ok_or_else(missing)?;
-        Ok(Consumer::new(Arc::clone(&self.handle), id, mail))
+        Ok(Consumer::new(Arc::clone(&self.handle), id, mail, seen))
     }
 
     /// What a queue holds at the moment.
     ///
     /// # Errors
-    /// Code `NOT_FOUND` if there is no such queue.
+    /// Code `NOT_FOUND` if there is no such queue; `Internal` or `Corrupt` if the broker failed by a fault of its own.
     pub fn queue_status(&self, name: &str) -> Result<QueueStatus> {
         self.status(&QueueName::new(name)?)
     }
 
     fn status(&self, name: &QueueName) -> Result<QueueStatus> {
         let hub = self.core().lock();
+        hub.check_state()?;
         let id = hub.engine.state.topology.queue(name)?;
         let queue = hub.engine.state.queue(id)?;
         Ok(QueueStatus {
@@ -274,31 +280,44 @@ impl Broker {
     }
 
     /// Does what dropped deliveries and consumers left to do, makes everything durable, and ends the broker's tasks and
-    /// its journal. All handles answer `Closed` from then on; consumers come to their end.
+    /// its journal. All handles answer `Closed` from then on; consumers come to their end, and what they had not yielded
+    /// goes back uncounted.
     ///
-    /// Dropping the future lets the closing go on by itself as far as it has come.
+    /// Dropping the future lets the closing go on by itself.
     ///
     /// # Errors
-    /// The error that failed the journal, if one did.
+    /// The error that failed the broker, if one did.
     pub async fn close(&self) -> Result<()> {
-        // What cannot be taken back any more is taken back at the next opening.
-        let left = keeper::run_errands(self.core()).await;
-        self.core().end();
-        self.core().stop.send_replace(true);
-        let tasks = std::mem::take(&mut *self.handle.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        for task in tasks {
-            task.await.map_err(|error| {
-                Error::new(ErrorKind::Internal, "a task of the broker did not finish").with_source(error)
-            })?;
-        }
-        if let Some(journal) = self.core().log.journal() {
-            journal.close().await?;
-        }
-        match left {
-            Err(error) if error.kind() != ErrorKind::Closed => Err(error),
-            _ => Ok(()),
-        }
+        let handle = Arc::clone(&self.handle);
+        let closing = self.handle.runtime.spawn(async move { handle.close().await });
+        closing.await.map_err(|error| unfinished("the closing", error))?
     }
+}
+
+impl Handle {
+    async fn close(&self) -> Result<()> {
+        // Who closes it as well waits here until the first is through.
+        let mut tasks = self.tasks.lock().await;
+        self.core.stop.send_replace(true);
+        let mut joined = Ok(());
+        for task in tasks.drain(..) {
+            joined = joined.and(task.await.map_err(|error| unfinished("a task", error)));
+        }
+        // What cannot be taken back any more is taken back at the next opening.
+        let settled = keeper::settle_up(&self.core).await;
+        self.core.end();
+        let closed = match self.core.log.journal() {
+            Some(journal) => journal.close().await.map_err(Error::from),
+            None => Ok(()),
+        };
+        let ended_before = |error: Error| if error.kind() == ErrorKind::Closed { Ok(()) } else { Err(error) };
+        joined.and(closed).and(settled.or_else(ended_before))
+    }
+}
+
+fn unfinished(what: &str, error: JoinError) -> Error {
+    let message = format!("{what} of the broker did not finish: open it anew");
+    Error::new(ErrorKind::Internal, message).with_reply(ReplyCode::InternalError).with_source(error)
 }
 
 fn binding(exchange: &str, target: Target, routing_key: &str, arguments: Table) -> Result<BindingSpec> {

@@ -9,11 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use durable_core::journal::{Frame, Position};
 use tokio::sync::mpsc;
 
-use crate::engine::Handover;
-use crate::error::Error;
-
-/// What a consumer finds in its mailbox.
-pub(crate) type Mail = Result<Handover, Error>;
+use super::mailbox::Mail;
 
 /// Something for a consumer.
 #[derive(Debug)]

@@ -39,7 +39,7 @@ impl Engine {
                 Command::Bind(spec) | Command::Unbind(spec) => {
                     4 * NAME_BYTES_MAX + value::weight(&spec.arguments) + self.cascade_bound()
                 }
-                Command::PurgeQueue(_) | Command::Consume { .. } | Command::Recover => 0,
+                Command::PurgeQueue(_) | Command::Consume { .. } | Command::Dismiss(_) | Command::Recover => 0,
                 Command::Publish { exchange, routing_key, message, .. } => {
                     self.publish_bound(exchange, routing_key, message)
                 }

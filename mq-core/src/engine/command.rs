@@ -102,6 +102,8 @@ pub(crate) enum Command {
         consumer: ConsumerId,
         last_seen: u64,
     },
+    /// These consumers get nothing more, since the broker ends: their queues stay, whatever was declared.
+    Dismiss(Vec<ConsumerId>),
     Settle {
         which: Which,
         verdict: Verdict,

@@ -3,6 +3,7 @@
 //! Invariant: a consumer holds at most `prefetch` deliveries.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound::{Excluded, Unbounded};
 
 use super::command::{ConsumerId, DeliveryTag, Which};
 use super::effect::{Effect, Handover};
@@ -85,6 +86,13 @@ impl Consumers {
         Some(queue)
     }
 
+    /// Takes consumers out of the rotation.
+    pub(super) fn dismiss(&mut self, ids: &[ConsumerId]) {
+        for id in ids {
+            self.cancel(*id);
+        }
+    }
+
     /// Gives the message at `seq` to the next consumer that can take it.
     pub(crate) fn assign(&mut self, queue: QueueId, seq: u64) -> Option<DeliveryTag> {
         let rotation = self.by_queue.get_mut(&queue)?;
@@ -123,7 +131,8 @@ impl Consumers {
     /// What a consumer holds of the deliveries after `last_seen`: the first so many.
     pub(crate) fn unseen(&self, id: ConsumerId, last_seen: u64) -> Vec<Held> {
         let consumer = self.all.get(&id).into_iter();
-        let numbers = consumer.flat_map(|consumer| consumer.held.range(last_seen + 1..).map(|(number, _)| *number));
+        let numbers = consumer
+            .flat_map(|consumer| consumer.held.range((Excluded(last_seen), Unbounded)).map(|(number, _)| *number));
         let mut held: Vec<Held> =
             numbers.take(GIVEN_BACK_MAX).filter_map(|number| self.held(DeliveryTag { consumer: id, number })).collect();
         held.sort_unstable();

@@ -81,6 +81,7 @@ impl Engine {
             }
             Command::Consume { queue, prefetch } => self.consume(&queue, prefetch, &mut step)?,
             Command::Cancel { consumer, last_seen } => self.cancel(consumer, last_seen, &mut step)?,
+            Command::Dismiss(consumers) => self.consumers.dismiss(&consumers),
             Command::Settle { which, verdict } => self.settle(now, &which, verdict, &mut step)?,
             Command::Tick => {}
             Command::Recover => self.recover(&mut step)?,

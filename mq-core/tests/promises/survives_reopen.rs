@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use futures::FutureExt;
 use mq_core::object_store::memory::InMemory;
 use mq_core::object_store::path::Path;
-use mq_core::{Broker, BrokerBuilder, DeleteIf, ErrorKind, ExchangeKind, ExchangeSpec, Message, Table, Value};
+use mq_core::{Broker, BrokerBuilder, DeleteIf, ErrorKind, ExchangeKind, ExchangeSpec, Message, Routing, Table, Value};
 
 use super::{consume, counts, next, queue, send, text};
 
@@ -73,6 +74,7 @@ async fn what_was_held_comes_back_as_redelivered_and_what_was_acked_does_not() {
         let (a, c) = (next(&mut consumer).await, next(&mut consumer).await);
         assert_eq!((text(&a), a.redelivered(), a.returns()), ("a".into(), true, 1));
         assert_eq!((text(&c), c.redelivered()), ("c".into(), true), "c had been handed to the consumer");
+        assert_eq!(c.returns(), 0, "and the consumer had not shown it");
         a.ack().await.unwrap();
         c.ack().await.unwrap();
         broker.close().await.unwrap();
@@ -100,6 +102,44 @@ async fn a_message_that_takes_the_process_down_is_poison_too() {
     let broker = broker.unwrap();
     assert_eq!((counts(&broker, "q"), counts(&broker, "dead")), ((0, 0), (1, 0)));
     broker.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_close_counts_nothing_that_was_not_seen_and_deletes_no_queue() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = super::at(dir.path()).open().await.unwrap();
+    broker.declare_queue(queue("q").auto_delete()).await.unwrap();
+    for _ in 0..3000 {
+        drop(broker.publish_later("", "q", Message::new("m"), Routing::Optional).await.unwrap());
+    }
+    let (mut one, mut two) = (consume(&broker, "q", 2000).await, consume(&broker, "q", 500).await);
+    let seen = [next(&mut one).await, next(&mut one).await, next(&mut two).await];
+    broker.close().await.unwrap();
+    assert!(futures::StreamExt::next(&mut one).await.is_none(), "what went back is not shown");
+    drop((seen, one, two));
+
+    let broker = super::at(dir.path()).open().await.unwrap();
+    let mut consumer = consume(&broker, "q", 3000).await;
+    let mut returned = 0;
+    for _ in 0..3000 {
+        let delivery = next(&mut consumer).await;
+        returned += delivery.returns();
+        drop(delivery.ack_later().await.unwrap());
+    }
+    assert_eq!(returned, 3);
+    broker.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_closing_that_is_not_waited_for_goes_on_and_another_waits_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = super::at(dir.path()).open().await.unwrap();
+    broker.declare_queue(queue("q")).await.unwrap();
+    let other = broker.clone();
+    assert!(broker.close().now_or_never().is_none());
+    other.close().await.unwrap();
+    // The directory is free.
+    super::at(dir.path()).open().await.unwrap().close().await.unwrap();
 }
 
 #[tokio::test]
