@@ -1,6 +1,8 @@
 //! Memory as credit: a publisher pays for its message before the engine takes it, and gets it back when it leaves.
 //!
 //! Invariant: what was handed out less what came back is what the engine's messages take, or the limit if that is less.
+//! What a command took beyond what it had paid (a message in many queues, a dead letter) is taken from what is free, and
+//! from what comes back next.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -15,7 +17,7 @@ pub(crate) struct Room {
     overload: Overload,
 }
 
-/// What was taken beyond the limit: by recovery, or by dead letters. It is paid back first.
+/// What was taken beyond the limit: by recovery, by dead letters, by a message in many queues. It is paid back first.
 #[derive(Debug, Default)]
 pub(crate) struct Debt(usize);
 
@@ -49,7 +51,8 @@ impl Room {
             credit.bytes
         });
         let (given, taken) = (credit + before, after + debt.0);
-        debt.0 = taken.saturating_sub(given);
+        let owed = taken.saturating_sub(given);
+        debt.0 = owed - self.free.forget_permits(owed);
         self.free.add_permits(given.saturating_sub(taken));
     }
 
@@ -81,6 +84,19 @@ mod tests {
         assert!(waiting.as_mut().now_or_never().is_none());
         room.settle(&mut debt, None, 80, 60);
         assert!(waiting.as_mut().now_or_never().is_some());
+    }
+
+    #[test]
+    fn what_a_command_took_beyond_its_credit_is_not_free() {
+        let (room, mut debt) = Room::new(100, 0, Overload::Refuse);
+        let credit = room.take(20).now_or_never().unwrap().unwrap();
+        room.settle(&mut debt, Some(credit), 0, 70);
+        assert!(room.take(31).now_or_never().unwrap().is_err());
+        let credit = room.take(30).now_or_never().unwrap().unwrap();
+        room.settle(&mut debt, Some(credit), 70, 130);
+        room.settle(&mut debt, None, 130, 90);
+        assert!(room.take(11).now_or_never().unwrap().is_err());
+        assert!(room.take(10).now_or_never().unwrap().is_ok());
     }
 
     #[test]

@@ -51,6 +51,28 @@ async fn a_publisher_that_must_not_wait_is_refused() {
 }
 
 #[tokio::test]
+async fn a_small_message_in_many_queues_counts_in_each() {
+    let settings = Settings::default().with_memory_bytes(MEMORY).with_overload(Overload::Refuse);
+    let broker = Broker::memory().settings(settings).open().await.unwrap();
+    for index in 0..100 {
+        let name = format!("q{index}");
+        broker.declare_queue(queue(&name)).await.unwrap();
+        broker.bind("amq.fanout", &name, "").await.unwrap();
+    }
+    let mut most = 0;
+    while broker.publish("amq.fanout", "", Message::new("m")).await.is_ok() {
+        most = most.max(broker.memory_bytes());
+    }
+    // The last one may have begun with room and gone beyond it.
+    assert!((MEMORY / 2..MEMORY + 20_000).contains(&most), "{most} bytes");
+    for index in 0..100 {
+        broker.purge_queue(&format!("q{index}")).await.unwrap();
+    }
+    assert_eq!(broker.memory_bytes(), 0);
+    assert!(broker.publish("", "q0", Message::new(vec![7; 90_000])).await.is_ok(), "all of it came back");
+}
+
+#[tokio::test]
 async fn a_publish_that_was_given_up_gives_its_room_back() {
     let settings = Settings::default().with_memory_bytes(MEMORY);
     let broker = Broker::memory().settings(settings).open().await.unwrap();
