@@ -150,7 +150,8 @@ impl Message {
         self
     }
 
-    /// Sets how long the message may wait in a queue; parts of a millisecond are cut off.
+    /// Sets how long the message may wait in a queue; parts of a millisecond are cut off. Nothing means that it is
+    /// delivered at once, or expires.
     #[must_use]
     pub fn with_expiration(mut self, expiration: Duration) -> Self {
         self.properties.expiration = Some(expiration);

@@ -5,7 +5,10 @@ use super::consumers::handover;
 use super::record::{Place, Record};
 use super::{Engine, Step};
 use crate::error::Result;
-use crate::queue::{DeathReason, Millis, QueueId};
+use crate::queue::{DeathReason, Entry, Millis, QueueId};
+
+/// Whether a message has waited too long.
+type IsDue = fn(&Entry, Millis) -> bool;
 
 impl Engine {
     /// Lets every touched queue come to rest: poison and what is due is buried, what consumers can take is delivered,
@@ -31,15 +34,18 @@ impl Engine {
     /// Answers whether the queue has come to rest.
     fn rest(&mut self, now: Millis, id: QueueId, step: &mut Step) -> Result<bool> {
         loop {
-            if !self.bury_poison(now, id, step)? || !self.expire(now, id, step)? {
+            if !self.bury_poison(now, id, step)? || !self.expire(now, id, Entry::is_too_late, step)? {
                 return Ok(false);
             }
             if self.dispatch(now, id, step)? == Dispatch::NoRoom || !self.drop_overflow(now, id, step)? {
                 return Ok(false);
             }
-            // What stood behind those that left may be due.
+            // What stood behind those that left may be due, and nobody took what may not wait at all.
             if !self.state.queue(id)?.front().is_some_and(|entry| entry.is_expired(now)) {
                 break;
+            }
+            if !self.expire(now, id, Entry::is_expired, step)? {
+                return Ok(false);
             }
         }
         self.state.set_timer(id);
@@ -63,8 +69,8 @@ impl Engine {
     }
 
     /// Buries the oldest messages as far as they are due. Answers whether all of those are gone.
-    fn expire(&mut self, now: Millis, id: QueueId, step: &mut Step) -> Result<bool> {
-        while let Some(entry) = self.state.queue(id)?.front().filter(|entry| entry.is_expired(now)) {
+    fn expire(&mut self, now: Millis, id: QueueId, is_due: IsDue, step: &mut Step) -> Result<bool> {
+        while let Some(entry) = self.state.queue(id)?.front().filter(|entry| is_due(entry, now)) {
             let from = Place { queue: id, seq: entry.seq };
             if !self.try_bury(now, from, DeathReason::Expired, step)? {
                 return Ok(false);
@@ -105,7 +111,7 @@ impl Engine {
             if !self.consumers.is_hungry(id) {
                 break;
             }
-            if entry.is_expired(now) {
+            if entry.is_too_late(now) {
                 break;
             }
             if bytes > room {

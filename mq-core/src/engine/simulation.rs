@@ -18,7 +18,7 @@ const FRAME_BYTES_MAX: usize = 31 << 10;
 
 #[derive(Clone, Debug)]
 enum Action {
-    Publish { queue: usize, persistent: bool, expires: bool },
+    Publish { queue: usize, persistent: bool, expires: Option<u64> },
     FanOut { persistent: bool },
     Consume(usize),
     Cancel { consumer: usize, last_seen: u64 },
@@ -32,7 +32,7 @@ enum Action {
 fn action() -> impl Strategy<Value = Action> {
     let verdict = prop_oneof![Just(Verdict::Ack), Just(Verdict::Requeue), Just(Verdict::Reject)];
     prop_oneof![
-        8 => (0..4usize, any::<bool>(), any::<bool>())
+        8 => (0..4usize, any::<bool>(), prop::option::of(prop_oneof![Just(0), Just(15)]))
             .prop_map(|(queue, persistent, expires)| Action::Publish { queue, persistent, expires }),
         3 => any::<bool>().prop_map(|persistent| Action::FanOut { persistent }),
         2 => (0..4usize).prop_map(Action::Consume),
@@ -108,7 +108,7 @@ impl World {
     fn act(&mut self, action: &Action) {
         let outcome = match *action {
             Action::Publish { queue, persistent, expires } => self.publish("", QUEUES[queue], persistent, expires),
-            Action::FanOut { persistent } => self.publish("amq.fanout", "", persistent, false),
+            Action::FanOut { persistent } => self.publish("amq.fanout", "", persistent, None),
             Action::Consume(queue) => self.run(Command::Consume { queue: name(queue), prefetch: PREFETCH }),
             Action::Cancel { consumer, last_seen } => match self.consumers.get(consumer).copied() {
                 Some(consumer) => self.run(Command::Cancel { consumer, last_seen }),
@@ -148,13 +148,13 @@ impl World {
         }
     }
 
-    fn publish(&mut self, exchange: &str, key: &str, persistent: bool, expires: bool) -> Result<()> {
+    fn publish(&mut self, exchange: &str, key: &str, persistent: bool, expires: Option<u64>) -> Result<()> {
         let mut message = Message::new("body");
         if !persistent {
             message = message.transient();
         }
-        if expires {
-            message = message.with_expiration(Duration::from_millis(15));
+        if let Some(expires) = expires {
+            message = message.with_expiration(Duration::from_millis(expires));
         }
         let (exchange, routing_key) = (ExchangeName::new(exchange)?, RoutingKey::new(key)?);
         self.run(Command::Publish { exchange, routing_key, message, mandatory: false })

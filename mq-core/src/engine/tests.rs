@@ -207,6 +207,27 @@ fn what_waits_too_long_expires_in_order() {
 }
 
 #[test]
+fn a_message_that_may_not_wait_is_for_a_consumer_that_can_take_it_at_once() {
+    let dying = queue("q").with_dead_letter_exchange("").unwrap().with_dead_letter_routing_key("dead").unwrap();
+    let mut bench = Bench::with(&[dying, queue("dead"), queue("ttl").with_message_ttl(Duration::ZERO)]);
+    bench.now = 7;
+    let at_once = |body: &'static str| Message::new(body).with_expiration(Duration::ZERO);
+    bench.publish("", "q", at_once("nobody waits"));
+    assert_eq!((bench.counts("q"), bench.counts("dead")), ((0, 0), (1, 0)));
+    bench.consume("q", 1);
+    bench.consume("ttl", 1);
+    bench.publish("", "q", at_once("taken"));
+    bench.publish("", "q", at_once("no credit"));
+    bench.send("ttl", "by the queue");
+    assert_eq!((bench.counts("q"), bench.counts("dead"), bench.counts("ttl")), ((0, 1), (2, 0), (0, 1)));
+    let held = bench.next();
+    assert_eq!(bench.bodies(), ["by the queue"]);
+    // It had its chance.
+    bench.settle(held.tag, Verdict::Requeue);
+    assert_eq!((bench.counts("q"), bench.counts("dead"), bench.inbox.len()), ((0, 0), (3, 0), 0));
+}
+
+#[test]
 fn a_due_message_behind_others_is_not_delivered() {
     let mut bench = Bench::with(&[queue("q")]);
     bench.send("q", "a");

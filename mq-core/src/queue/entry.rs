@@ -85,6 +85,12 @@ impl Entry {
         self.expires_at.is_some_and(|at| at <= now)
     }
 
+    /// Whether a consumer that waits may not have it any more. What may not wait at all can be had as it arrives.
+    pub(crate) fn is_too_late(&self, now: Millis) -> bool {
+        let arrives = !self.redelivered && self.stored.at == now;
+        self.is_expired(now) && !(arrives && self.expires_at == Some(now))
+    }
+
     pub(crate) fn body_bytes(&self) -> u64 {
         self.stored.message.body().len() as u64
     }

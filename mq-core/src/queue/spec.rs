@@ -84,7 +84,8 @@ impl QueueSpec {
         self
     }
 
-    /// How long a message may wait (`x-message-ttl`); parts of a millisecond are cut off.
+    /// How long a message may wait (`x-message-ttl`); parts of a millisecond are cut off. Nothing means that it is
+    /// delivered at once, or expires.
     #[must_use]
     pub fn with_message_ttl(mut self, ttl: Duration) -> Self {
         self.message_ttl_ms = Some(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
