@@ -59,7 +59,8 @@
 //!   the process down does not do so for ever.
 //! - Per queue, messages are delivered in the order in which they were published, except those that came back.
 //! - Transient messages and what is in transient queues are gone after a restart.
-//! - A dead letter moves in one atomic step. If its exchange leads to no queue, it is dropped, as in RabbitMQ.
+//! - A dead letter moves in one atomic step. If its exchange leads to no queue, it is dropped, as in RabbitMQ, and
+//!   [counted](Broker::lost_dead_letters) and told to the log.
 //! - After the journal failed nothing is confirmed any more; the broker says so (`Unavailable`, or `Fenced` where another
 //!   one took over) and is to be opened anew.
 //!

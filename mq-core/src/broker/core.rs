@@ -52,6 +52,8 @@ pub(crate) struct Hub {
     /// Bytes of records since the last checkpoint was begun.
     pub(crate) journaled_bytes: u64,
     deadline: Option<Millis>,
+    /// Since the broker was opened.
+    pub(crate) lost_dead_letters: u64,
     ended: Option<Ended>,
 }
 
@@ -119,7 +121,8 @@ impl Core {
         let epoch = Epoch { wall: clock.now().timestamp_millis(), monotonic: clock.monotonic() };
         let end = log.journal().map_or(Position::ZERO, Journal::durable);
         let mailboxes = BTreeMap::new();
-        let hub = Hub { engine, mailboxes, debt, end, journaled_bytes, deadline: None, ended: None };
+        let hub =
+            Hub { engine, mailboxes, debt, end, journaled_bytes, deadline: None, lost_dead_letters: 0, ended: None };
         Self {
             hub: Mutex::new(hub),
             outbox,
@@ -369,13 +372,9 @@ impl Hub {
                         self.mailboxes.insert(id, mailbox.clone());
                     }
                 }
-                Effect::LeftOut { queue, queues } => {
-                    tracing::warn!(
-                        %queue,
-                        queues,
-                        "a dead letter does not fit a journal frame and did not reach all its queues: open the broker \
-                         with larger segments"
-                    );
+                Effect::Lost { queue, cause, messages } => {
+                    tracing::warn!(%queue, messages, "a dead letter is lost: {cause}");
+                    self.lost_dead_letters += messages as u64;
                 }
                 Effect::Deliver(handover) => {
                     let to = self.mailboxes.get(&handover.tag.consumer).map(|mailbox| mailbox.mail.clone());

@@ -279,6 +279,14 @@ impl Broker {
         self.core().lock().engine.state.bytes()
     }
 
+    /// How many dead letters, since the broker was opened, did not get where they should have: the dead letter exchange
+    /// is missing, leads to no queue or only round in a ring, or a journal frame does not hold all that it reaches. Each
+    /// is told to the log as well.
+    #[must_use]
+    pub fn lost_dead_letters(&self) -> u64 {
+        self.core().lock().lost_dead_letters
+    }
+
     /// Does what dropped deliveries and consumers left to do, makes everything durable, and ends the broker's tasks and
     /// its journal. All handles answer `Closed` from then on; consumers come to their end, and what they had not yielded
     /// goes back uncounted.

@@ -22,6 +22,8 @@ pub use command::DeleteIf;
 pub(crate) use command::{BindingSpec, Command, ConsumerId, DeliveryTag, Target, Verdict, Which};
 use consumers::Consumers;
 pub use consumers::PREFETCH_MAX;
+#[cfg(test)]
+pub(crate) use effect::Loss;
 pub(crate) use effect::{Effect, Handover};
 pub(crate) use record::Record;
 pub(crate) use record::{

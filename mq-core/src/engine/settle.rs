@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::bound::{PLACE_BYTES, RECORD_BYTES, message_bound};
 use super::command::{Verdict, Which};
 use super::consumers::Held;
-use super::effect::Effect;
+use super::effect::{Effect, Loss};
 use super::record::{Place, Record};
 use super::{Engine, Step};
 use crate::error::Result;
@@ -71,36 +71,42 @@ impl Engine {
     /// Decides where a message goes that leaves its queue unconsumed.
     pub(super) fn burial(&self, now: Millis, from: Place, reason: DeathReason) -> Result<Burial> {
         let queue = self.state.queue(from.queue)?;
-        let nowhere = Burial { from, reason, at: now, dead: None, whole_bytes: 0, reached: Vec::new(), left_out: 0 };
+        let mut burial = Burial { from, reason, at: now, dead: None, whole_bytes: 0, reached: Vec::new(), loss: None };
         let (Some(exchange), Some(entry)) = (queue.spec().dead_letter_exchange(), queue.entry(from.seq)) else {
-            return Ok(nowhere);
+            return Ok(burial);
         };
         let dead = stamp(&entry.stored, queue.spec(), exchange, reason, now);
         let headers = &dead.message.properties().headers;
         // A dead letter exchange that does not exist leads nowhere, as in RabbitMQ.
-        let reached = self.state.topology.route(exchange, dead.routing_key.as_str(), headers);
-        let mut reached = reached.unwrap_or_default();
+        let Ok(mut reached) = self.state.topology.route(exchange, dead.routing_key.as_str(), headers) else {
+            burial.loss = Some(Loss::NoExchange);
+            return Ok(burial);
+        };
+        let routed = reached.len();
         let circles = |target: &QueueId| {
             let target = self.state.queues.get(target).map(|queue| queue.spec().name());
             target.is_some_and(|name| closes_a_cycle(&entry.stored.message, queue.spec().name(), name, reason))
         };
         reached.retain(|target| !circles(target));
+        if reached.is_empty() {
+            burial.loss = Some(if routed == 0 { Loss::NoQueue } else { Loss::Ring });
+            return Ok(burial);
+        }
         let keeps = |id: &QueueId| self.state.queues.get(id).is_some_and(|queue| queue.spec().is_durable());
         // The journal cannot move a message that it does not know: it is given the whole of it.
         let whole = !entry.journaled && dead.message.is_persistent() && reached.iter().any(keeps);
         let whole_bytes = if whole { message_bound(&dead) } else { 0 };
         let dead = (!entry.journaled).then_some(dead);
-        let mut burial = Burial { dead, whole_bytes, reached, ..nowhere };
+        burial = Burial { dead, whole_bytes, reached, ..burial };
         burial.fit(self.burial_room());
         Ok(burial)
     }
 
     /// Takes a message out of its queue and, in the same frame, puts it where the dead letter exchange leads.
     pub(super) fn bury(&mut self, burial: Burial, step: &mut Step) -> Result<()> {
-        let Burial { from, reason, at, dead, reached, left_out, .. } = burial;
-        if left_out > 0 {
-            let queue = self.state.queue(from.queue)?.spec().name().clone();
-            step.effects.push(Effect::LeftOut { queue, queues: left_out });
+        let Burial { from, reason, at, dead, reached, loss, .. } = burial;
+        if let Some(cause) = loss {
+            self.tell_loss(from.queue, cause, step)?;
         }
         let gone = Record::Removed { queue: from.queue, seqs: vec![from.seq] };
         if reached.is_empty() {
@@ -115,6 +121,16 @@ impl Engine {
                 self.emit(&Record::Enqueued { stored: Arc::new(dead), places }, step)
             }
         }
+    }
+
+    /// Tells of a dead letter that is lost, together with those before it.
+    fn tell_loss(&self, queue: QueueId, cause: Loss, step: &mut Step) -> Result<()> {
+        let name = self.state.queue(queue)?.spec().name();
+        match step.effects.last_mut() {
+            Some(Effect::Lost { queue, cause: told, messages }) if queue == name && *told == cause => *messages += 1,
+            _ => step.effects.push(Effect::Lost { queue: name.clone(), cause, messages: 1 }),
+        }
+        Ok(())
     }
 
     /// Takes back everything that was held when the broker went down: nobody knows how far its holders got.
@@ -143,8 +159,8 @@ pub(super) struct Burial {
     /// What that takes in the journal.
     whole_bytes: usize,
     reached: Vec<QueueId>,
-    /// How many more queues it should have reached.
-    left_out: usize,
+    /// Why it does not get where it should.
+    loss: Option<Loss>,
 }
 
 impl Burial {
@@ -157,7 +173,7 @@ impl Burial {
     /// Leaves out queues until its records fit `room`: a message that cannot move must not stay for ever.
     fn fit(&mut self, room: usize) {
         let most = room.saturating_sub(2 * RECORD_BYTES + self.whole_bytes) / PLACE_BYTES;
-        self.left_out = self.reached.len().saturating_sub(most);
+        self.loss = (self.reached.len() > most).then_some(Loss::FrameFull);
         self.reached.truncate(most);
     }
 }

@@ -333,8 +333,26 @@ fn a_dead_letter_for_more_queues_than_a_frame_names_reaches_those_that_fit() {
     let held = bench.next();
     let effects = bench.run(Command::Settle { which: Which::One(held.tag), verdict: Verdict::Reject });
     let reached = (0..2000).filter(|index| bench.counts(&format!("dead{index}")).0 == 1).count();
-    assert!(matches!(effects[..], [Effect::LeftOut { queues, .. }] if queues == 2000 - reached), "{effects:?}");
-    assert!(reached > 1000 && bench.counts("q") == (0, 0), "{reached} reached");
+    assert!(matches!(effects[..], [Effect::Lost { cause: Loss::FrameFull, messages: 1, .. }]), "{effects:?}");
+    assert!((1000..2000).contains(&reached) && bench.counts("q") == (0, 0), "{reached} reached");
+}
+
+#[test]
+fn a_dead_letter_that_leads_nowhere_is_told() {
+    let to =
+        |exchange| queue("q").with_message_ttl(Duration::from_millis(1)).with_dead_letter_exchange(exchange).unwrap();
+    for (spec, expected) in [
+        (to("missing"), Loss::NoExchange),
+        (to("amq.fanout"), Loss::NoQueue),
+        (to("").with_dead_letter_routing_key("q").unwrap(), Loss::Ring),
+    ] {
+        let mut bench = Bench::with(&[spec]);
+        (0..3).for_each(|_| drop(bench.send("q", "m")));
+        bench.now = 1;
+        let effects = bench.run(Command::Tick);
+        let [Effect::Lost { cause, messages: 3, .. }] = effects[..] else { panic!("{effects:?}") };
+        assert_eq!((cause, bench.counts("q")), (expected, (0, 0)));
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use durable_core::ManualClock;
-use mq_core::{Broker, BrokerBuilder, ErrorKind, ExchangeKind, ExchangeSpec, Value};
+use mq_core::{Broker, BrokerBuilder, DeleteIf, ErrorKind, ExchangeKind, ExchangeSpec, Value};
 
 use super::{consume, counts, next, queue, send, text};
 
@@ -89,7 +89,11 @@ async fn a_rejected_message_is_dead_lettered_or_gone() {
     next(&mut consume(&broker, "q", 1).await).await.reject().await.unwrap();
     assert_eq!((counts(&broker, "q"), counts(&broker, "dead")), ((0, 0), (1, 0)));
     next(&mut consume(&broker, "dead", 1).await).await.reject().await.unwrap();
-    assert_eq!(counts(&broker, "dead"), (0, 0));
+    assert_eq!((counts(&broker, "dead"), broker.lost_dead_letters()), ((0, 0), 0));
+    broker.delete_queue("dead", DeleteIf::Always).await.unwrap();
+    send(&broker, "q", "lost").await;
+    next(&mut consume(&broker, "q", 1).await).await.reject().await.unwrap();
+    assert_eq!(broker.lost_dead_letters(), 1, "it should have gone somewhere");
 }
 
 #[tokio::test]
