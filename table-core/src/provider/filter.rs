@@ -160,7 +160,7 @@ fn between(table: &TableDef, Between { expr, negated, low, high }: &Between) -> 
     })
 }
 
-fn like(table: &TableDef, Like { negated, expr, pattern, case_insensitive, .. }: &Like) -> Domains {
+fn like(table: &TableDef, Like { negated, expr, pattern, escape_char, case_insensitive }: &Like) -> Domains {
     key(table, expr, |hive_type| {
         let Expr::Literal(pattern, _) = pattern.as_ref() else { return None };
         let Scalar::Text(pattern) = scalar(hive_type, pattern)? else { return None };
@@ -168,7 +168,8 @@ fn like(table: &TableDef, Like { negated, expr, pattern, case_insensitive, .. }:
             return Some(Domain::not_null());
         }
         // Up to the first wildcard, or the first escape, which this does not try to read.
-        let prefix = pattern.split(['%', '_', '\\']).next().unwrap_or_default();
+        let ends = |c: char| matches!(c, '%' | '_' | '\\') || Some(c) == *escape_char;
+        let prefix = pattern.split(ends).next().unwrap_or_default();
         Some(Domain::prefix(prefix))
     })
 }
@@ -237,6 +238,16 @@ mod tests {
         let two = col("month").eq(lit(2)).and(col("city").eq(lit("b")));
         check(one.or(two), &[1, 2], None);
         check(col("month").eq(lit(1)).or(col("x").gt(lit(5))), &[1, 2, 3, 4, 5], None);
+    }
+
+    #[test]
+    fn a_prefix_ends_at_the_patterns_own_escape() {
+        let like = |pattern: &str, escape| {
+            Expr::Like(Like::new(false, Box::new(col("city")), Box::new(lit(pattern)), escape, false))
+        };
+        check(like("a%", Some('!')), &[1, 2, 3, 4, 5], Some(&["a", "ab"]));
+        check(like("a!b", Some('!')), &[1, 2, 3, 4, 5], Some(&["a", "ab"]));
+        check(like("a\\b", None), &[1, 2, 3, 4, 5], Some(&["a", "ab"]));
     }
 
     #[test]
