@@ -13,7 +13,7 @@ use ::csv::{ByteRecord, Reader, ReaderBuilder};
 use arrow::datatypes::SchemaRef;
 
 use crate::json::unreadable;
-use crate::rows::{BATCH_ROWS, Decoded, Misfit, Origin, ROW_BYTES_MAX, RowDecoder};
+use crate::rows::{BATCH_BYTES, BATCH_ROWS, Decoded, Misfit, Origin, ROW_BYTES_MAX, RowDecoder};
 use crate::{Error, ErrorKind, Result};
 
 /// Property: the delimiter, one character.
@@ -141,7 +141,7 @@ impl CsvSettings {
         self
     }
 
-    /// The most rows of a batch; at least 1.
+    /// The most rows of a batch; at least 1. [`BATCH_BYTES`] bounds it too.
     #[must_use]
     pub fn with_batch_rows(mut self, rows: usize) -> Self {
         self.batch_rows = rows.max(1);
@@ -352,8 +352,8 @@ impl<R: Read> CsvReader<R> {
 
     fn batch(&mut self) -> Result<Option<Decoded>> {
         let mut record = ByteRecord::new();
-        let mut seen = 0;
-        while seen < self.settings.batch_rows {
+        let (mut seen, start) = (0, self.reader.position().byte());
+        while seen < self.settings.batch_rows && self.reader.position().byte() - start < BATCH_BYTES {
             if !self.read(&mut record)? {
                 self.done = true;
                 break;
@@ -489,6 +489,14 @@ mod tests {
         assert_eq!(CsvSettings::from_properties(&settings.to_properties()).unwrap(), settings);
         let bad = BTreeMap::from([(COLUMNS_BY.to_owned(), "name".to_owned())]);
         assert!(CsvSettings::from_properties(&bad).unwrap_err().message().contains("header or position"));
+    }
+
+    #[test]
+    fn a_batch_ends_at_its_bytes_however_few_rows_it_has() {
+        let text = format!("a,b\n{}", format!("1,{}\n", "x".repeat(ROW_BYTES_MAX / 2)).repeat(5));
+        let batches = CsvReader::new(text.as_bytes(), "t.csv", schema(), CsvSettings::default()).unwrap();
+        let rows: Vec<_> = batches.map(|decoded| decoded.unwrap().batch.num_rows()).collect();
+        assert_eq!(rows, [2, 2, 1]);
     }
 
     #[test]

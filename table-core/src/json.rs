@@ -6,7 +6,7 @@ use std::io::{BufRead, Read};
 
 use arrow::datatypes::SchemaRef;
 
-use crate::rows::{BATCH_ROWS, Decoded, Misfit, Origin, ROW_BYTES_MAX, RowDecoder};
+use crate::rows::{BATCH_BYTES, BATCH_ROWS, Decoded, Misfit, Origin, ROW_BYTES_MAX, RowDecoder};
 use crate::{Error, ErrorKind, Result};
 
 /// Reads JSON lines as batches of a schema: an iterator of [`Decoded`].
@@ -30,7 +30,7 @@ impl<R: BufRead> JsonReader<R> {
         Ok(Self { lines: Lines::new(input), rows, batch_rows: BATCH_ROWS, source: source.into(), done: false })
     }
 
-    /// The most rows of a batch; at least 1.
+    /// The most rows of a batch; at least 1. [`BATCH_BYTES`] bounds it too.
     #[must_use]
     pub fn with_batch_rows(mut self, rows: usize) -> Self {
         self.batch_rows = rows.max(1);
@@ -45,9 +45,12 @@ impl<R: BufRead> JsonReader<R> {
     }
 
     fn batch(&mut self) -> Result<Option<Decoded>> {
-        let mut seen = 0;
-        while seen < self.batch_rows {
-            let Some(line) = self.lines.next_line()? else {
+        let (mut seen, start) = (0, self.lines.offset);
+        while seen < self.batch_rows && self.lines.offset - start < BATCH_BYTES {
+            let line = self.lines.next_line().map_err(|error| {
+                Error::new(error.kind(), format!("\"{}\" could not be read", self.source)).with_source(error)
+            });
+            let Some(line) = line? else {
                 self.done = true;
                 break;
             };
@@ -61,7 +64,7 @@ impl<R: BufRead> JsonReader<R> {
             }
             seen += 1;
         }
-        if seen == 0 { Ok(None) } else { self.rows.finish().map(Some) }
+        if self.done && seen == 0 { Ok(None) } else { self.rows.finish().map(Some) }
     }
 }
 
@@ -194,6 +197,13 @@ mod tests {
         ] {
             assert!(shown.contains(part), "{part} in\n{shown}");
         }
+    }
+
+    #[test]
+    fn a_batch_ends_at_its_bytes_however_few_rows_it_has() {
+        let text = format!("{{\"a\":\"{}\"}}\n", "x".repeat(ROW_BYTES_MAX / 2)).repeat(5);
+        let rows: Vec<_> = read(&text, &[("a", "string")]).iter().map(|decoded| decoded.batch.num_rows()).collect();
+        assert_eq!(rows, [2, 2, 1]);
     }
 
     #[test]

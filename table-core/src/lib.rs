@@ -87,5 +87,5 @@ pub use partition::{
     Scalar, Statistics,
 };
 pub use reject::{RAW_BYTES_MAX, Reject};
-pub use rows::{BATCH_ROWS, Decoded, Misfit, Origin, ROW_BYTES_MAX, RowDecoder};
+pub use rows::{BATCH_BYTES, BATCH_ROWS, Decoded, Misfit, Origin, ROW_BYTES_MAX, RowDecoder};
 pub use table::{COLUMNS_MAX, Column, Format, TableDef};

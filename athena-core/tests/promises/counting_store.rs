@@ -21,6 +21,8 @@ pub(crate) struct CountingStore {
     pub(crate) bytes: AtomicU64,
     pub(crate) gets: AtomicU64,
     pub(crate) lists: AtomicU64,
+    /// Reads that came to the gate.
+    pub(crate) waited: AtomicU64,
     /// Reads below this prefix wait for a permit each.
     gate: Option<(Path, Arc<Semaphore>)>,
 }
@@ -28,7 +30,7 @@ pub(crate) struct CountingStore {
 impl CountingStore {
     pub(crate) fn new(inner: Arc<dyn ObjectStore>) -> Self {
         let zero = || AtomicU64::new(0);
-        Self { inner, bytes: zero(), gets: zero(), lists: zero(), gate: None }
+        Self { inner, bytes: zero(), gets: zero(), lists: zero(), waited: zero(), gate: None }
     }
 
     /// Reads below `prefix` go on only as `gate` lets them.
@@ -58,6 +60,7 @@ impl ObjectStore for CountingStore {
         if let Some((prefix, gate)) = &self.gate
             && location.prefix_matches(prefix)
         {
+            self.waited.fetch_add(1, Ordering::SeqCst);
             gate.acquire().await.unwrap().forget();
         }
         self.gets.fetch_add(1, Ordering::SeqCst);

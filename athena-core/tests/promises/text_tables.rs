@@ -1,8 +1,14 @@
 //! CSV and JSON-lines tables read as they were crawled: columns by each file's own header, bad values NULL and counted.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use object_store::local::LocalFileSystem;
 use table_core::csv::CsvSettings;
 use table_core::{Change, Column, Format, HiveType, Metastore, PartitionDef, TableDef};
+use tokio::sync::Semaphore;
 
+use crate::counting_store::CountingStore;
 use crate::lake::{Lake, in_lake, one, texts};
 
 fn columns() -> [Column; 3] {
@@ -69,4 +75,27 @@ async fn a_packed_file_is_refused_by_name() {
     lake.put("packed/a.json.gz", "x").await;
     let error = lake.athena().query(in_lake("select * from packed")).await.unwrap_err();
     assert!(error.message().contains("packed/a.json.gz"), "{error:?}");
+}
+
+#[tokio::test]
+async fn more_files_are_read_at_once_than_the_store_has_threads() {
+    const FILES: usize = 200;
+    let dir = tempfile::tempdir().unwrap();
+    let mut lake = Lake::empty().await;
+    lake.store = Arc::new(LocalFileSystem::new_with_prefix(dir.path()).unwrap());
+    lake.create(TableDef::new("lake", "lines", "lines", Format::Json).with_columns(columns())).await;
+    lake.put("lines/a.json", "{\"id\": 1}\n").await;
+    let gate = Arc::new(Semaphore::new(0));
+    let store = Arc::new(CountingStore::gated(Arc::clone(&lake.store), "lines", Arc::clone(&gate)));
+    let athena = lake.builder().data_store(Arc::clone(&store) as _).build().unwrap();
+    let scans = vec!["select id from lines"; FILES].join(" union all ");
+    let sql = format!("select sum(id) from ({scans})");
+    let all_wait = async {
+        while store.waited.load(Ordering::SeqCst) < FILES as u64 {
+            tokio::task::yield_now().await;
+        }
+        gate.add_permits(FILES);
+    };
+    let (sum, ()) = tokio::join!(one(&athena, &sql), all_wait);
+    assert_eq!(sum.as_deref(), Some("200"));
 }

@@ -1,9 +1,12 @@
 //! Text files (CSV, JSON lines) as a DataFusion source, over this crate's own readers.
 //!
-//! Invariant: a file is read in order, in ranges of [`CHUNK_BYTES`], on a blocking thread that holds at most a few
-//! chunks and batches; dropping the stream stops the reads. A crawled table reads here as it does everywhere else.
+//! Invariant: a file is read in order, in ranges of [`CHUNK_BYTES`], on a thread of its own that holds at most a few
+//! chunks and batches; dropping the stream stops the reads. It is none of the runtime's blocking threads, since it waits for
+//! the store, which may need one itself. A crawled table reads here as it does everywhere else.
 
+use std::any::Any;
 use std::io::{self, Read};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
@@ -34,6 +37,9 @@ const CHUNK_BYTES: u64 = 1024 * 1024;
 
 /// Chunks, and batches, that wait to be taken.
 const WAITING_MAX: usize = 2;
+
+/// Stack of a file's thread: enough for the deepest type, unoptimised. It is touched only as it is used.
+const THREAD_STACK_BYTES: usize = 8 * 1024 * 1024;
 
 /// Endings of files that would have to be unpacked first.
 const PACKED: [&str; 9] = [".gz", ".bz2", ".zst", ".lz4", ".snappy", ".deflate", ".xz", ".zip", ".tar"];
@@ -141,11 +147,12 @@ impl FileOpener for TextOpener {
         let store = Arc::clone(&self.store);
         Ok(async move {
             let fetching = SpawnedTask::spawn(fetch(store, file, chunks));
-            let decoding = SpawnedTask::spawn_blocking(decode);
-            let state = (output, fetching, decoding);
-            let next = |(mut output, fetching, decoding): (mpsc::Receiver<_>, _, _)| async move {
-                output.recv().await.map(|batch| (batch, (output, fetching, decoding)))
+            let thread = std::thread::Builder::new().name("decode".to_owned()).stack_size(THREAD_STACK_BYTES);
+            thread.spawn(decode).map_err(no_thread)?;
+            let next = |(mut output, fetching): (mpsc::Receiver<_>, _)| async move {
+                output.recv().await.map(|batch| (batch, (output, fetching)))
             };
+            let state = (output, fetching);
             Ok(futures::stream::unfold(state, next).boxed())
         }
         .boxed())
@@ -153,14 +160,14 @@ impl FileOpener for TextOpener {
 }
 
 impl TextOpener {
-    /// The work of the blocking thread: chunks in, batches out, until either end is closed.
+    /// The work of the file's thread: chunks in, batches out, until either end is closed.
     fn decode(
         &self,
         file: &ObjectMeta,
         input: mpsc::Receiver<object_store::Result<Bytes>>,
         output: mpsc::Sender<Result<RecordBatch>>,
     ) -> Result<impl FnOnce() + Send + 'static + use<>> {
-        let name = file.location.to_string();
+        let (name, left) = (file.location.to_string(), file.size);
         let schema = self.def.file_schema();
         let columns = self.columns.clone();
         let settings = CsvSettings::from_properties(&self.def.properties).map_err(external)?;
@@ -168,28 +175,53 @@ impl TextOpener {
         let (format, batch_rows) = (self.def.format, self.batch_rows);
         let (rejected, nulled) = (self.rejected.clone(), self.nulled.clone());
         Ok(move || {
-            let input = Chunks { input, chunk: Bytes::new() };
-            let decoded = match format {
-                Format::Json => json(input, name, &schema, &columns, batch_rows),
-                _ => csv(input, name, schema, columns, settings),
+            let input = Chunks { input, chunk: Bytes::new(), left };
+            let open = || match format {
+                Format::Json => json(input, name.clone(), &schema, &columns, batch_rows),
+                _ => csv(input, name.clone(), schema, columns, settings),
             };
-            let batches: Box<dyn Iterator<Item = crate::Result<Decoded>>> = match decoded {
-                Ok(batches) => batches,
-                Err(error) => Box::new(std::iter::once(Err(error))),
-            };
-            for decoded in batches {
-                let batch = decoded.map(|decoded| {
-                    rejected.add(decoded.rejects.len());
-                    nulled
-                        .add(decoded.nulled.values().map(|count| usize::try_from(*count).unwrap_or(usize::MAX)).sum());
-                    decoded.batch
-                });
-                if output.blocking_send(batch.map_err(external)).is_err() {
-                    return;
-                }
-            }
+            send(&name, open, &output, |decoded| {
+                rejected.add(decoded.rejects.len());
+                nulled.add(decoded.nulled.values().map(|count| usize::try_from(*count).unwrap_or(usize::MAX)).sum());
+            });
         })
     }
+}
+
+/// Sends what a file holds until nobody takes it; a panic ends in an error like any other.
+fn send(
+    name: &str,
+    open: impl FnOnce() -> crate::Result<Batches>,
+    output: &mpsc::Sender<Result<RecordBatch>>,
+    count: impl Fn(&Decoded),
+) {
+    let sending = AssertUnwindSafe(|| {
+        let batches = open().unwrap_or_else(|error| Box::new(std::iter::once(Err(error))));
+        for decoded in batches {
+            let batch = decoded.map(|decoded| {
+                count(&decoded);
+                decoded.batch
+            });
+            if output.blocking_send(batch.map_err(external)).is_err() {
+                return;
+            }
+        }
+    });
+    if let Err(panic) = std::panic::catch_unwind(sending) {
+        // Nobody may be left to hear of it.
+        let _ = output.blocking_send(Err(external(panicked(name, panic.as_ref()))));
+    }
+}
+
+fn panicked(name: &str, panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let why = text.unwrap_or("no reason given");
+    Error::new(ErrorKind::Internal, format!("the decoder failed on file \"{name}\": {why}"))
+}
+
+fn no_thread(error: io::Error) -> DataFusionError {
+    let message = "no thread could be started to read a text file on: raise the limit of threads";
+    external(Error::new(ErrorKind::Unavailable, message).with_source(error))
 }
 
 type Batches = Box<dyn Iterator<Item = crate::Result<Decoded>>>;
@@ -263,18 +295,51 @@ async fn fetch(store: Arc<dyn ObjectStore>, file: ObjectMeta, chunks: mpsc::Send
 struct Chunks {
     input: mpsc::Receiver<object_store::Result<Bytes>>,
     chunk: Bytes,
+    /// Bytes that are still to come.
+    left: u64,
 }
 
 impl Read for Chunks {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         while self.chunk.is_empty() {
             match self.input.blocking_recv() {
+                None if self.left > 0 => {
+                    return Err(io::Error::other(format!("the file ends {} bytes early", self.left)));
+                }
                 None => return Ok(0),
                 Some(chunk) => self.chunk = chunk.map_err(io::Error::other)?,
             }
+            self.left = self.left.saturating_sub(self.chunk.len() as u64);
         }
         let length = out.len().min(self.chunk.len());
         self.chunk.split_to(length).copy_to_slice(out.get_mut(..length).unwrap_or_default());
         Ok(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_the_decoder_is_an_error_that_names_the_file() {
+        let (output, mut batches) = mpsc::channel(WAITING_MAX);
+        let open = || -> crate::Result<Batches> { Ok(Box::new(std::iter::once_with(|| panic!("a bug")))) };
+        send("t/a.csv", open, &output, |_| ());
+        drop(output);
+        let error = batches.blocking_recv().unwrap().unwrap_err().to_string();
+        assert!(error.contains("\"t/a.csv\": a bug"), "{error}");
+        assert!(batches.blocking_recv().is_none());
+    }
+
+    #[test]
+    fn a_file_that_ends_early_is_an_error() {
+        let (chunks, input) = mpsc::channel(WAITING_MAX);
+        chunks.blocking_send(Ok(Bytes::from_static(b"a,b"))).unwrap();
+        drop(chunks);
+        let mut text = String::new();
+        let mut input = Chunks { input, chunk: Bytes::new(), left: 5 };
+        let error = input.read_to_string(&mut text).unwrap_err().to_string();
+        assert_eq!((text.as_str(), error.as_str()), ("a,b", "the file ends 2 bytes early"));
     }
 }

@@ -23,6 +23,9 @@ pub const ROW_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Rows of one batch unless told otherwise.
 pub const BATCH_ROWS: usize = 8192;
 
+/// Bytes of input after which a batch ends, however few rows it has.
+pub const BATCH_BYTES: u64 = 16 * 1024 * 1024;
+
 /// What becomes of a value that is none of its column's type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
