@@ -99,3 +99,15 @@ async fn more_files_are_read_at_once_than_the_store_has_threads() {
     let (sum, ()) = tokio::join!(one(&athena, &sql), all_wait);
     assert_eq!(sum.as_deref(), Some("200"));
 }
+
+#[tokio::test]
+async fn a_table_may_be_one_file() {
+    let lake = Lake::empty().await;
+    lake.create(TableDef::new("lake", "lines", "data/lines.json", Format::Json).with_columns(columns())).await;
+    let athena = lake.athena();
+    assert_eq!(one(&athena, "select count(*) from lines").await.as_deref(), Some("0"));
+    lake.put("data/lines.json", "{\"id\": 1}\n{\"id\": 2}\n").await;
+    lake.put("data/lines.json.old", "{\"id\": 3}\n").await;
+    let (rows, execution) = texts(&athena, "select sum(id) from lines").await;
+    assert_eq!((rows[0][0].as_deref(), execution.statistics.files_read), (Some("3"), 1));
+}

@@ -16,7 +16,7 @@ use datafusion::logical_expr::Expr;
 use durable_core::ErrorKind;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use super::filter;
 use crate::{Domains, Error, Metastore, PartitionDef, Result, Scalar, TableDef};
@@ -179,10 +179,17 @@ fn scalar_value(data_type: &DataType, value: Option<Scalar>) -> Result<ScalarVal
     if wide.data_type() == *data_type { Ok(wide) } else { wide.cast_to(data_type).map_err(failed) }
 }
 
-/// The data files under a prefix, by name.
-async fn list(store: &dyn ObjectStore, prefix: String, values: Vec<ScalarValue>) -> Result<Vec<PartitionedFile>> {
-    let prefix = Path::parse(prefix).map_err(object_store::Error::from)?;
+/// The data files under a prefix, by name; or the one object that the location names, if it is no prefix.
+async fn list(store: &dyn ObjectStore, location: String, values: Vec<ScalarValue>) -> Result<Vec<PartitionedFile>> {
+    let prefix = Path::parse(location).map_err(object_store::Error::from)?;
     let mut objects: Vec<ObjectMeta> = store.list(Some(&prefix)).try_collect().await?;
+    if objects.is_empty() {
+        let object = one_object(store, &prefix).await?;
+        return Ok(object
+            .map(|object| PartitionedFile::from(object).with_partition_values(values))
+            .into_iter()
+            .collect());
+    }
     objects.sort_by(|a, b| a.location.cmp(&b.location));
     let mut files = Vec::with_capacity(objects.len());
     for object in objects {
@@ -191,6 +198,18 @@ async fn list(store: &dyn ObjectStore, prefix: String, values: Vec<ScalarValue>)
         }
     }
     Ok(files)
+}
+
+/// A listing leaves out the object that has exactly the prefix's name.
+async fn one_object(store: &dyn ObjectStore, location: &Path) -> Result<Option<ObjectMeta>> {
+    if location.is_root() {
+        return Ok(None);
+    }
+    match store.head(location).await {
+        Ok(object) => Ok(Some(object).filter(|object| object.size > 0)),
+        Err(object_store::Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn is_data(prefix: &Path, object: &ObjectMeta) -> Result<bool> {
