@@ -1,7 +1,7 @@
 //! Queues and topics of one payload type, as JSON: thin over the raw level.
 //!
-//! Invariant: a payload that does not decode is rejected, never lost in silence: it goes to the dead letter exchange, and
-//! the consumer yields an error.
+//! Invariant: a payload that does not decode is never lost in silence: the consumer yields an error and has the message,
+//! and what the app leaves to it is rejected, to the dead letter exchange and the log.
 
 mod queue;
 mod received;

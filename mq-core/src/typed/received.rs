@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures::Stream;
 
@@ -67,17 +67,46 @@ impl<T> Deref for Received<T> {
 
 /// The payloads of a queue as a stream, in order. It ends as a [`Consumer`] does.
 ///
-/// What does not decode as `T` is rejected, which leads to the dead letter exchange if there is one; the stream yields
-/// an `InvalidInput` in its place and goes on.
+/// For what does not decode as `T` the stream yields an `InvalidInput` that says why, and goes on. The message itself is
+/// there to be [taken](Self::take_undecoded) until the stream is polled again or dropped: then it is rejected, and that is
+/// told to the log. Give the queue a dead letter exchange, or the rejected message is gone.
 #[derive(Debug)]
 pub struct TypedConsumer<T> {
     consumer: Consumer,
+    undecoded: Option<Undecoded>,
     payload: PhantomData<fn() -> T>,
+}
+
+/// What did not decode, and why.
+#[derive(Debug)]
+struct Undecoded {
+    delivery: Delivery,
+    reason: String,
 }
 
 impl<T: Payload> TypedConsumer<T> {
     pub(super) fn new(consumer: Consumer) -> Self {
-        Self { consumer, payload: PhantomData }
+        Self { consumer, undecoded: None, payload: PhantomData }
+    }
+}
+
+impl<T> TypedConsumer<T> {
+    /// The delivery that the error yielded last is about, to be looked at and settled by the app.
+    pub fn take_undecoded(&mut self) -> Option<Delivery> {
+        self.undecoded.take().map(|undecoded| undecoded.delivery)
+    }
+
+    fn reject_undecoded(&mut self) {
+        let Some(Undecoded { delivery, reason }) = self.undecoded.take() else { return };
+        let (exchange, routing_key, bytes) = (delivery.exchange(), delivery.routing_key(), delivery.body().len());
+        tracing::warn!(exchange, routing_key, bytes, reason, "a message that does not decode is rejected");
+        delivery.reject_later();
+    }
+}
+
+impl<T> Drop for TypedConsumer<T> {
+    fn drop(&mut self) {
+        self.reject_undecoded();
     }
 }
 
@@ -85,13 +114,17 @@ impl<T: Payload> Stream for TypedConsumer<T> {
     type Item = Result<Received<T>>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let decode = |delivery: Delivery| match delivery.json() {
-            Ok(payload) => Ok(Received { payload, delivery }),
-            Err(error) => {
-                delivery.reject_later();
-                Err(error)
+        self.reject_undecoded();
+        let next = ready!(Pin::new(&mut self.consumer).poll_next(context));
+        Poll::Ready(next.map(|delivery| {
+            let delivery = delivery?;
+            match delivery.json() {
+                Ok(payload) => Ok(Received { payload, delivery }),
+                Err(error) => {
+                    self.undecoded = Some(Undecoded { delivery, reason: format!("{error:?}") });
+                    Err(error)
+                }
             }
-        };
-        Pin::new(&mut self.consumer).poll_next(context).map(|next| next.map(|delivery| delivery.and_then(decode)))
+        }))
     }
 }

@@ -44,3 +44,28 @@ async fn what_does_not_decode_goes_to_the_dead_letters_and_the_rest_goes_on() {
     let mut bad = consume(&broker, "bad", 1).await;
     assert_eq!(text(&next(&mut bad).await), "{}");
 }
+
+#[tokio::test]
+async fn what_does_not_decode_is_there_to_be_taken() {
+    let broker = Broker::memory().open().await.unwrap();
+    let orders = broker.queue::<Order>(queue("orders")).await.unwrap();
+    for body in ["{}", "[]"] {
+        broker.publish("", "orders", Message::new(body)).await.unwrap();
+    }
+    let mut consumer = orders.consume(ConsumeSpec::default()).await.unwrap();
+    assert!(consumer.take_undecoded().is_none());
+    consumer.next().await.unwrap().unwrap_err();
+    let taken = consumer.take_undecoded().unwrap();
+    assert_eq!(text(&taken), "{}");
+    consumer.next().await.unwrap().unwrap_err();
+    assert_eq!(orders.status().unwrap().unacked, 2, "neither is rejected yet");
+    taken.nack().await.unwrap();
+    drop(consumer);
+    // What was left to the consumer is rejected, what was taken is in the queue.
+    let mut raw = consume(&broker, "orders", 2).await;
+    assert_eq!(text(&next(&mut raw).await), "{}");
+    while orders.status().unwrap().unacked > 1 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(orders.status().unwrap().ready, 0);
+}
