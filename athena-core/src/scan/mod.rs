@@ -1,6 +1,7 @@
 //! From a statement to a plan that reads only what it must, and counts it.
 
 mod host_guard;
+mod joins_yield;
 mod meter;
 mod plan;
 mod session;

@@ -19,6 +19,7 @@ use datafusion::prelude::SessionConfig;
 use table_core::provider::HiveTable;
 
 use super::host_guard::RegisteredOnly;
+use super::joins_yield::JoinsYield;
 use crate::error::Result;
 use crate::sql::CATALOG;
 
@@ -89,6 +90,7 @@ impl Engine {
             .with_runtime_env(Arc::new(env))
             .with_catalog_list(catalogs(database, tables)?)
             .with_table_factories(std::collections::HashMap::new())
+            .with_physical_optimizer_rule(Arc::new(JoinsYield))
             .build();
         Ok(state)
     }
