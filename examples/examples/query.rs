@@ -1,8 +1,8 @@
 //! SQL on a store that the pipeline example filled: `cargo run --example query -- --store DIR "select ..."`.
 //!
-//! Without a statement it is a prompt. Ctrl-C stops a running query, Ctrl-D leaves.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people talks on its standard output")]
+//! Without a statement it is a prompt, or answers what is piped in. Ctrl-C stops a running query, Ctrl-D leaves.
 
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,6 +10,8 @@ use std::sync::Arc;
 use athena_core::{Athena, PageRequest, QueryExecution, QueryState, StartQuery};
 use clap::Parser;
 use examples::failure::{Doing, Failure, Result, exit_code};
+use examples::print::{print, warn};
+use examples::statements::Statements;
 use examples::store::{CATALOG, RESULTS, default_store, open_existing_store};
 use examples::table_text::{cost, grouped, lines, table};
 use glue_core::Glue;
@@ -37,7 +39,7 @@ struct Options {
     #[arg(long, value_name = "BYTES")]
     cutoff: Option<u64>,
 
-    /// One statement; without it, a prompt
+    /// One statement; without it, a prompt, or the statements on standard input
     #[arg(value_name = "STATEMENT")]
     statement: Option<String>,
 }
@@ -50,11 +52,9 @@ fn run(options: &Options) -> Result<()> {
     let runtime = Runtime::new().doing(|| "cannot start threads".to_owned())?;
     let session = runtime.block_on(Session::open(options))?;
     match &options.statement {
-        Some(sql) => match runtime.block_on(session.answer(sql))? {
-            Answer::Shown => Ok(()),
-            Answer::Failed(message) => Err(Failure::new(message)),
-        },
-        None => prompt(&runtime, &session),
+        Some(sql) => print(&runtime.block_on(session.answer(sql))?),
+        None if io::stdin().is_terminal() => prompt(&runtime, &session),
+        None => script(&runtime, &session),
     }
 }
 
@@ -64,12 +64,6 @@ struct Session {
     database: String,
     store: String,
     cutoff: Option<u64>,
-}
-
-/// How a statement ended, short of this program failing.
-enum Answer {
-    Shown,
-    Failed(String),
 }
 
 impl Session {
@@ -86,98 +80,110 @@ impl Session {
             (None, _) => "default".to_owned(),
         };
         if databases.is_empty() {
-            eprintln!("note: the catalog in {store_name} has no tables yet: run the pipeline example on it first");
+            warn(&format!(
+                "note: the catalog in {store_name} has no tables yet: run the pipeline example on it first\n"
+            ));
         }
         let athena = Athena::on(store, RESULTS).metastore(Arc::new(catalog)).build();
         let athena = athena.doing(|| format!("cannot query {store_name}"))?;
         Ok(Self { athena, database, store: store_name, cutoff: options.cutoff })
     }
 
-    /// Runs a statement and shows its answer; Ctrl-C stops it.
-    async fn answer(&self, sql: &str) -> Result<Answer> {
+    /// Runs a statement, and answers what is to be shown; Ctrl-C stops it.
+    async fn answer(&self, sql: &str) -> Result<String> {
         let mut query = StartQuery::new(sql).with_database(&self.database);
         if let Some(cutoff) = self.cutoff {
             query = query.with_bytes_scanned_cutoff(cutoff);
         }
-        let id = match self.athena.start(query).await {
-            Ok(id) => id,
-            Err(error) => return Ok(Answer::Failed(error.message().to_owned())),
-        };
-        let waiting = || format!("query {id} was lost");
+        let failing = || format!("the query on {} failed", self.store);
+        let id = self.athena.start(query).await.doing(failing)?;
         let execution = tokio::select! {
-            execution = self.athena.wait(id) => execution.doing(waiting)?,
-            _ = tokio::signal::ctrl_c() => self.athena.stop(id).await.doing(waiting)?,
+            execution = self.athena.wait(id) => execution,
+            _ = tokio::signal::ctrl_c() => self.athena.stop(id).await,
         };
+        let execution = execution.doing(failing)?;
         match execution.state {
-            QueryState::Succeeded => self.show(&execution).await,
+            QueryState::Succeeded => self.shown(&execution).await,
             QueryState::Cancelled => {
-                Ok(Answer::Failed(format!("stopped after {} ms", execution.statistics.total_execution_ms)))
+                let ms = grouped(execution.statistics.total_execution_ms);
+                Err(Failure::new(format!("the query was stopped after {ms} ms")))
             }
-            _ => {
-                Ok(Answer::Failed(execution.error.map_or_else(|| "the query failed".to_owned(), |error| error.message)))
-            }
+            _ => Err(match execution.error {
+                Some(error) => Failure::caused(failing(), error.message),
+                None => Failure::new(failing()),
+            }),
         }
     }
 
-    async fn show(&self, execution: &QueryExecution) -> Result<Answer> {
+    async fn shown(&self, execution: &QueryExecution) -> Result<String> {
         let page = self.athena.results(execution.id, PageRequest::first()).await;
-        let mut page = page.doing(|| format!("cannot read the result of query {}", execution.id))?;
+        let mut page = page.doing(|| format!("cannot read the result of query {} in {}", execution.id, self.store))?;
+        let cost = cost(&execution.statistics);
         if execution.statement_type == "UTILITY" {
-            print!("{}", lines(&page.rows));
-            return Ok(Answer::Shown);
+            return Ok(format!("{}{cost}\n", lines(&page.rows)));
         }
         page.rows.truncate(ROWS_SHOWN_MAX);
-        print!("{}", table(&page.columns, &page.rows));
+        let mut shown = table(&page.columns, &page.rows);
         if page.rows_total > page.rows.len() as u64 {
             let location = execution.output_location.as_deref().unwrap_or_default();
-            let (shown, total) = (page.rows.len(), grouped(page.rows_total));
-            println!("... {shown} of {total} rows; all of them are in {location} of the store {}", self.store);
+            let (rows, total) = (page.rows.len(), grouped(page.rows_total));
+            shown +=
+                &format!("... {rows} of {total} rows; all of them are in {location} of the store {}\n", self.store);
         }
-        println!("{}", cost(&execution.statistics));
-        Ok(Answer::Shown)
+        Ok(format!("{shown}{cost}\n"))
     }
+}
+
+/// Answers the statements that standard input holds; the first that fails is the last. The last needs no semicolon.
+fn script(runtime: &Runtime, session: &Session) -> Result<()> {
+    let answer = |sql: String| print(&runtime.block_on(session.answer(&sql))?);
+    let mut statements = Statements::default();
+    for line in io::stdin().lines() {
+        statements.push_line(&line.doing(|| "cannot read the statements from standard input".to_owned())?);
+        while let Some(sql) = statements.next_whole() {
+            answer(sql)?;
+        }
+    }
+    statements.take_rest().map_or(Ok(()), answer)
 }
 
 /// Asks for statements, each ended by a semicolon, until the input ends.
 fn prompt(runtime: &Runtime, session: &Session) -> Result<()> {
-    let mut editor = DefaultEditor::new().doing(|| "cannot read from the terminal".to_owned())?;
+    let reading = || "cannot read from the terminal".to_owned();
+    let mut editor = DefaultEditor::new().doing(reading)?;
     let history = history_file();
     if let Some(history) = &history {
         // There is none at the first start.
         let _ = editor.load_history(history);
     }
-    println!("store {}, database {}", session.store, session.database);
-    println!("End a statement with ; such as SHOW TABLES; Ctrl-C stops a query, Ctrl-D leaves.");
-    let mut statement = String::new();
+    print(&format!("store {}, database {}\n", session.store, session.database))?;
+    print("End a statement with ; such as SHOW TABLES; Ctrl-C stops a query, Ctrl-D leaves.\n")?;
+    let mut statements = Statements::default();
     loop {
-        match editor.readline(if statement.is_empty() { "sql> " } else { "  -> " }) {
-            Ok(line) => {
-                statement.push_str(&line);
-                statement.push('\n');
-            }
-            Err(ReadlineError::Interrupted) => statement.clear(),
+        match editor.readline(if statements.is_open() { "  -> " } else { "sql> " }) {
+            Ok(line) if !statements.is_open() && is_leaving(&line) => break,
+            Ok(line) => statements.push_line(&line),
+            Err(ReadlineError::Interrupted) => statements = Statements::default(),
             Err(ReadlineError::Eof) => break,
-            Err(error) => return Err(Failure::caused("cannot read from the terminal", error)),
+            Err(error) => return Err(error).doing(reading),
         }
-        let whole = statement.trim();
-        if ["quit", "exit"].contains(&whole.trim_end_matches(';')) {
-            break;
-        }
-        if whole.is_empty() {
-            statement.clear();
-        } else if whole.ends_with(';') {
+        while let Some(sql) = statements.next_whole() {
             // The history is a convenience: a prompt without it still answers.
-            let _ = editor.add_history_entry(whole);
-            if let Answer::Failed(message) = runtime.block_on(session.answer(whole))? {
-                println!("error: {message}");
+            let _ = editor.add_history_entry(format!("{sql};"));
+            match runtime.block_on(session.answer(&sql)) {
+                Ok(shown) => print(&shown)?,
+                Err(failure) => print(&format!("error: {failure:?}\n"))?,
             }
-            statement.clear();
         }
     }
     if let Some(history) = &history {
         let _ = editor.save_history(history);
     }
     Ok(())
+}
+
+fn is_leaving(line: &str) -> bool {
+    ["quit", "exit"].contains(&line.trim().trim_end_matches(';').to_lowercase().as_str())
 }
 
 /// Where the statements of earlier prompts are remembered: the user's state folder, if there is one.

@@ -6,6 +6,8 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::print::warn;
+
 /// Why a program stopped. `Debug` prints message and causes, one a line, since `main` shows it.
 pub struct Failure {
     message: String,
@@ -67,12 +69,11 @@ impl<T, E: Into<Box<dyn StdError + Send + Sync>>> Doing<T> for std::result::Resu
 }
 
 /// What `main` returns: success, or the failure on standard error and exit code 2.
-#[allow(clippy::print_stderr, reason = "the last words of a program belong on standard error")]
 pub fn exit_code(outcome: Result<()>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {failure:?}");
+            warn(&format!("error: {failure:?}\n"));
             ExitCode::from(2)
         }
     }

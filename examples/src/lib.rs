@@ -6,5 +6,6 @@ pub mod failure;
 pub mod input;
 pub mod pipeline;
 pub mod print;
+pub mod statements;
 pub mod store;
 pub mod table_text;

@@ -9,6 +9,7 @@
 //! Invariant: below the store's root the prefixes are always the same: `streams/`, `delivered/`, `errors/`, `catalog/`,
 //! `results/`.
 
+use std::io::ErrorKind;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
@@ -63,11 +64,21 @@ pub fn open_store(named: &str) -> Result<(Arc<dyn ObjectStore>, Option<PathBuf>)
 /// # Errors
 /// As [`open_store`], and for a directory that holds no store.
 pub fn open_existing_store(named: &str) -> Result<Arc<dyn ObjectStore>> {
-    if let Some(dir) = directory(named)?
-        && !dir.join(OBJECTS).is_dir()
-    {
-        let dir = dir.display();
-        return Err(Failure::new(format!("{dir} holds no store: run the pipeline example with --store {dir} first")));
+    if let Some(dir) = directory(named)? {
+        let shown = dir.display();
+        let is_there = std::fs::metadata(dir.join(OBJECTS)).map(|found| found.is_dir());
+        match is_there {
+            Ok(true) => {}
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                let message =
+                    format!("cannot open the store in {shown}: choose a directory that you may read and write");
+                return Err(Failure::caused(message, error));
+            }
+            _ => {
+                let remedy = format!("run the pipeline example with --store {shown} first");
+                return Err(Failure::new(format!("{shown} holds no store: {remedy}")));
+            }
+        }
     }
     Ok(open_store(named)?.0)
 }
@@ -80,6 +91,9 @@ pub fn feature_of(scheme: &str) -> Option<&'static str> {
 
 /// The local directory that is named, unless a URL of another kind is.
 fn directory(named: &str) -> Result<Option<PathBuf>> {
+    if named.trim().is_empty() {
+        return Err(Failure::new("the store's name is empty: name a directory, or a URL such as s3://bucket/prefix"));
+    }
     if let Some((scheme, _)) = named.split_once(':')
         && scheme.len() > 1
         && !FilePath::new(named).exists()
@@ -112,10 +126,17 @@ fn remote(named: &str) -> Result<Arc<dyn ObjectStore>> {
         let how = format!("run cargo with `-p examples --features {feature}`");
         return Err(Failure::new(format!("`{named}`: this build cannot open {}:// stores: {how}", url.scheme())));
     }
-    let opened = object_store::parse_url_opts(&url, std::env::vars());
-    let (store, prefix) =
-        opened.doing(|| format!("cannot open {named}: check its name and the keys in the environment"))?;
+    let (store, prefix) = object_store::parse_url_opts(&url, cloud_variables())
+        .doing(|| format!("cannot open {named}: check its name and the keys in the environment"))?;
     Ok(if prefix.as_ref().is_empty() { Arc::from(store) } else { Arc::new(PrefixStore::new(store, prefix)) })
+}
+
+/// The environment's variables that are about a cloud. To others, such as `REGION` or `TOKEN`, a store would listen too.
+fn cloud_variables() -> impl Iterator<Item = (String, String)> {
+    let about_a_cloud = |name: &str| ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| name.starts_with(prefix));
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(move |(name, _)| about_a_cloud(name))
 }
 
 #[cfg(test)]
@@ -133,6 +154,7 @@ mod tests {
     #[test]
     fn what_cannot_be_opened_says_what_to_do() {
         let message = |named: &str| open_store(named).map(|_| ()).unwrap_err().to_string();
+        assert!(message("").contains("name is empty: name a directory"));
         assert!(message("ftp://host/x").contains("no store has the scheme ftp"));
         if !cfg!(feature = "gs") {
             assert!(message("gs://bucket/x").contains("--features gs"));

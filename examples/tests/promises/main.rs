@@ -13,4 +13,7 @@ mod own_data;
 mod pipeline_figures;
 mod pipeline_run;
 mod pipeline_survives_kill;
+mod query_answers;
+#[cfg(unix)]
+mod query_prompt;
 mod rerun_ingests_nothing;

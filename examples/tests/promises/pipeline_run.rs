@@ -5,18 +5,21 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-/// The built example. `cargo test` builds it before the tests run; a test binary alone may find an old one.
+/// The built pipeline.
 pub(crate) fn program() -> PathBuf {
+    example("pipeline")
+}
+
+/// A built example. `cargo test` builds it before the tests run; a test binary alone may find an old one.
+pub(crate) fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("the path of the test binary");
     let built = test.parent().and_then(Path::parent).expect("target/debug/deps");
-    let program = built.join("examples").join(format!("pipeline{}", std::env::consts::EXE_SUFFIX));
+    let program = built.join("examples").join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
     let age = |path: &Path| std::fs::metadata(path).and_then(|metadata| metadata.modified());
-    let built_at = age(&program).expect("the example is built: run `cargo build --example pipeline` first");
+    let remedy = format!("run `cargo build --example {name}` first");
+    let built_at = age(&program).unwrap_or_else(|error| panic!("{}: {error}: {remedy}", program.display()));
     if let Ok(library) = age(&built.join("libexamples.rlib")) {
-        assert!(
-            built_at >= library,
-            "the example is older than its library: run `cargo build --example pipeline` first"
-        );
+        assert!(built_at >= library, "the example is older than its library: {remedy}");
     }
     program
 }
