@@ -1,12 +1,14 @@
-//! Random commands, and after each of them what must always hold: replaying the records yields the state, memory adds
-//! up, no consumer holds more than its prefetch, numbers and counts only rise, records fit the room announced for them.
+//! Random commands, and after each of them what must always hold: the newest checkpoint and the records after it yield the
+//! state, memory adds up, no consumer holds more than its prefetch, numbers and counts only rise, records fit the room
+//! announced for them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::journal::{Image, Parts, restore};
 use crate::message::Message;
 use crate::name::{ExchangeName, QueueName, RoutingKey};
 use crate::queue::{Overflow, QueueSpec};
@@ -26,10 +28,21 @@ enum Action {
     Purge(usize),
     Redeclare(usize),
     Wait(i64),
+    Checkpoint(Fate),
     Crash,
 }
 
+/// What becomes of a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fate {
+    Made,
+    Failed,
+    /// Its call failed, but it is in force.
+    InForce,
+}
+
 fn action() -> impl Strategy<Value = Action> {
+    let fate = prop_oneof![3 => Just(Fate::Made), 1 => Just(Fate::Failed), 1 => Just(Fate::InForce)];
     let verdict = prop_oneof![Just(Verdict::Ack), Just(Verdict::Requeue), Just(Verdict::Reject)];
     prop_oneof![
         8 => (0..4usize, any::<bool>(), prop::option::of(prop_oneof![Just(0), Just(15)]))
@@ -42,6 +55,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (0..4usize).prop_map(Action::Purge),
         1 => (0..4usize).prop_map(Action::Redeclare),
         2 => (1..50i64).prop_map(Action::Wait),
+        3 => fate.prop_map(Action::Checkpoint),
         1 => Just(Action::Crash),
     ]
 }
@@ -62,8 +76,10 @@ fn spec(queue: usize) -> QueueSpec {
 
 struct World {
     engine: Engine,
-    /// What the journal holds.
+    /// What the journal holds: the parts of the newest checkpoint, and the frames after it.
+    checkpoint: BTreeMap<String, bytes::Bytes>,
     frames: Vec<bytes::Bytes>,
+    parts: Parts,
     now: Millis,
     /// Deliveries that were handed out, settled or not.
     out: Vec<Handover>,
@@ -73,7 +89,8 @@ struct World {
 impl World {
     fn new() -> Self {
         let engine = Engine::new(State::new().unwrap(), FRAME_BYTES_MAX);
-        let mut world = Self { engine, frames: Vec::new(), now: 0, out: Vec::new(), consumers: Vec::new() };
+        let (checkpoint, frames, parts, out, consumers) = Default::default();
+        let mut world = Self { engine, checkpoint, frames, parts, now: 0, out, consumers };
         (0..QUEUES.len()).for_each(|queue| world.declare(queue));
         world
     }
@@ -131,6 +148,10 @@ impl World {
                 self.now += passed;
                 self.run(Command::Tick)
             }
+            Action::Checkpoint(fate) => {
+                self.checkpoint(fate);
+                Ok(())
+            }
             Action::Crash => {
                 self.crash();
                 Ok(())
@@ -160,8 +181,29 @@ impl World {
         self.run(Command::Publish { exchange, routing_key, message, mandatory: false })
     }
 
+    /// As the broker's keeper does it.
+    fn checkpoint(&mut self, fate: Fate) {
+        let image = Image::take(&mut self.engine.state);
+        let changes = futures::executor::block_on(self.parts.changes(&image));
+        let names: Vec<_> = changes.iter().map(|(name, part)| (name.clone(), part.is_some())).collect();
+        self.parts.tried(&names);
+        if fate != Fate::Failed {
+            self.frames.clear();
+            for (name, part) in changes {
+                match part {
+                    Some(part) => drop(self.checkpoint.insert(name, part)),
+                    None => drop(self.checkpoint.remove(&name)),
+                }
+            }
+        }
+        match fate {
+            Fate::Made => self.parts.made(&names),
+            Fate::Failed | Fate::InForce => image.put_back(&mut self.engine.state),
+        }
+    }
+
     fn replay(&self) -> State {
-        let mut state = State::new().unwrap();
+        let mut state = restore(&self.checkpoint).unwrap();
         for frame in &self.frames {
             decode_frame(frame).unwrap().iter().for_each(|record| state.apply(record).unwrap());
         }
@@ -170,6 +212,7 @@ impl World {
 
     fn crash(&mut self) {
         self.engine = Engine::new(self.replay(), FRAME_BYTES_MAX);
+        self.parts = Parts::new(self.checkpoint.keys().cloned());
         self.out.clear();
         self.consumers.clear();
         self.run(Command::Recover).unwrap();
@@ -181,8 +224,17 @@ impl World {
         let state = &self.engine.state;
         assert_eq!(durable_view(&self.replay()), durable_view(state), "the records do not lead to the state");
         assert_eq!(state.bytes(), weigh(state), "memory does not add up");
-        let held: usize = state.queues.values().map(crate::queue::WorkQueue::unacked_len).sum();
-        assert!(held <= self.consumers.len() * usize::from(PREFETCH), "{held} held");
+        let entries = state.queues.values().flat_map(|queue| queue.ready().chain(queue.unacked_entries()));
+        let named: BTreeSet<_> = entries.filter(|entry| entry.journaled).map(|entry| entry.id).collect();
+        assert_eq!(state.messages.ids(), named, "messages that no entry names, or the other way round");
+        let mut held = 0;
+        for id in &self.consumers {
+            let deliveries = self.engine.consumers.unseen(*id, 0).len();
+            assert!(deliveries <= usize::from(PREFETCH), "{id:?} holds {deliveries}");
+            held += deliveries;
+        }
+        let unacked: usize = state.queues.values().map(crate::queue::WorkQueue::unacked_len).sum();
+        assert!(unacked <= held, "{unacked} unacked, {held} of them held by consumers");
         for queue in state.queues.values() {
             let seqs: Vec<u64> = queue.ready().map(|entry| entry.seq).collect();
             assert!(seqs.is_sorted_by(|a, b| a < b), "out of order: {seqs:?}");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::bound::DEAD_BYTES;
 use super::record::{Place, Record};
 use crate::error::{Error, Result};
-use crate::queue::{Entry, Millis, QueueId, QueueSpec, Stored, WorkQueue, stamp};
+use crate::queue::{Entry, Messages, Millis, QueueId, QueueSpec, Stored, WorkQueue, stamp};
 use crate::topology::{Destination, Topology};
 
 /// Topology and queues.
@@ -16,6 +16,7 @@ use crate::topology::{Destination, Topology};
 pub(crate) struct State {
     pub(crate) topology: Topology,
     pub(crate) queues: BTreeMap<QueueId, WorkQueue>,
+    pub(crate) messages: Messages,
     next_queue: u64,
     /// Memory taken by all messages in all queues, roughly.
     bytes: usize,
@@ -36,6 +37,7 @@ impl State {
         Ok(Self {
             topology: Topology::new()?,
             queues,
+            messages: Messages::default(),
             next_queue: QueueId::FIRST.0 + 1,
             bytes: 0,
             unjournaled_weight_max: 0,
@@ -112,7 +114,7 @@ impl State {
             }
             Record::Purged(id) => {
                 let purged = self.queue_mut(*id)?.purge();
-                self.bytes -= purged.iter().map(|entry| entry.stored.leave()).sum::<usize>();
+                purged.iter().for_each(|entry| self.forget(entry));
                 return Ok(());
             }
             Record::Recovered => return self.recover(),
@@ -131,7 +133,7 @@ impl State {
     fn delete_queue(&mut self, id: QueueId) -> Result<()> {
         let queue = self.queues.remove(&id).ok_or_else(|| unknown(id))?;
         queue.timer.map(|at| self.timers.remove(&(at, id)));
-        self.bytes -= queue.ready().chain(queue.unacked_entries()).map(|entry| entry.stored.leave()).sum::<usize>();
+        queue.ready().chain(queue.unacked_entries()).for_each(|entry| self.forget(entry));
         self.topology.delete_queue(queue.spec().name());
         self.dirty.insert(id);
         Ok(())
@@ -140,6 +142,7 @@ impl State {
     /// Puts an entry back as a checkpoint has it.
     pub(crate) fn restore(&mut self, id: QueueId, entry: Entry, held: bool) -> Result<()> {
         self.bytes += entry.stored.enter();
+        self.messages.enter(entry.id, &entry.stored);
         let queue = self.queue_mut(id)?;
         if held {
             queue.push_unacked(entry);
@@ -150,12 +153,17 @@ impl State {
     }
 
     fn enqueue(&mut self, stored: &Arc<Stored>, places: &[Place]) -> Result<()> {
+        let message = self.messages.next();
         for place in places {
             let queue = self.queue_mut(place.queue)?;
-            let entry = Entry::new(place.seq, Arc::clone(stored), queue.spec(), stored.at);
+            let entry = Entry::new(place.seq, message, Arc::clone(stored), queue.spec(), stored.at);
+            let journaled = entry.journaled;
             let whole =
                 !entry.journaled && stored.message.is_persistent() && queue.spec().dead_letter_exchange().is_some();
             queue.push(entry);
+            if journaled {
+                self.messages.enter(message, stored);
+            }
             if whole {
                 self.unjournaled_weight_max = self.unjournaled_weight_max.max(DEAD_BYTES + stored.weight());
             }
@@ -172,9 +180,17 @@ impl State {
     fn remove(&mut self, id: QueueId, seqs: &[u64]) -> Result<()> {
         for seq in seqs {
             let entry = self.queue_mut(id)?.remove(*seq).ok_or_else(|| missing(id, *seq))?;
-            self.bytes -= entry.stored.leave();
+            self.forget(&entry);
         }
         Ok(())
+    }
+
+    /// Gives up what an entry that has left its queue took.
+    fn forget(&mut self, entry: &Entry) {
+        self.bytes -= entry.stored.leave();
+        if entry.journaled {
+            self.messages.leave(entry.id);
+        }
     }
 
     fn take_back(&mut self, id: QueueId, counted: bool, seqs: &[u64]) -> Result<()> {

@@ -3,14 +3,16 @@
 //! | part | content |
 //! |---|---|
 //! | `topology` | version, next queue number, durable exchanges (JSON), durable queues (number, JSON), durable bindings |
-//! | `queue/{number}` | version, the next message number |
-//! | `queue/{number}/{chunk}` | version, the journaled messages whose numbers lie in the chunk's span of 1024 |
+//! | `message/{chunk}` | version, the messages whose numbers lie in the chunk's span of 1024 |
+//! | `queue/{number}` | version, the next number in the queue |
+//! | `queue/{number}/{chunk}` | version, the journaled entries whose numbers lie in the chunk's span of 1024 |
 //!
-//! Numbers in names are 16 hexadecimal digits. A message is: its number less the one before, flags (1 held by a
-//! consumer, 2 redelivered, 4 expires), returns, expiry (ms) if flagged, then time, exchange, key and message as in a
-//! record.
+//! Numbers in names are 16 hexadecimal digits. A message is its number less the one before, then time, exchange, key and
+//! message as in a record. An entry is its number less the one before, flags (1 held by a consumer, 2 redelivered, 4
+//! expires), returns, expiry (ms) if flagged, the number of its message.
 //!
-//! Invariant: one message that nobody takes costs a rewrite of its own chunk at most; it never holds the journal back.
+//! Invariant: a message is stored once, in however many queues it is. One that nobody takes costs a rewrite of its own
+//! chunks at most; it never holds the journal back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,10 +22,10 @@ use bytes::Bytes;
 use crate::codec::{Reader, Writer};
 use crate::engine::{State, decode_binding, decode_json, decode_stored, encode_binding, encode_json, encode_stored};
 use crate::error::{Error, Result};
-use crate::queue::{Entry, QueueId};
+use crate::queue::{CHUNK_SPAN, Entry, MessageId, QueueId, Stored};
 use crate::topology::{Destination, ExchangeSpec};
 
-const PART_VERSION: u8 = 1;
+const PART_VERSION: u8 = 2;
 const TOPOLOGY: &str = "topology";
 
 const HELD: u8 = 1;
@@ -34,6 +36,7 @@ const EXPIRES: u8 = 4;
 #[derive(Debug, Default)]
 pub(crate) struct Image {
     topology: Option<Bytes>,
+    messages: BTreeMap<u64, Vec<(MessageId, Arc<Stored>)>>,
     queues: Vec<QueueImage>,
 }
 
@@ -42,7 +45,7 @@ struct QueueImage {
     id: QueueId,
     /// `None` if the queue is gone.
     next_seq: Option<u64>,
-    /// Messages, and whether a consumer holds them.
+    /// Entries, and whether a consumer holds them.
     chunks: BTreeMap<u64, Vec<(Entry, bool)>>,
 }
 
@@ -50,14 +53,17 @@ impl Image {
     /// Takes what changed, and marks it as unchanged.
     pub(crate) fn take(state: &mut State) -> Self {
         let topology = std::mem::take(&mut state.topology_dirty).then(|| encode_topology(state));
+        let chunks = state.messages.take_dirty();
+        let messages = chunks.into_iter().map(|chunk| (chunk, state.messages.chunk(chunk))).collect();
         let dirty = std::mem::take(&mut state.dirty);
         let queues = dirty.into_iter().map(|id| QueueImage::take(state, id)).collect();
-        Self { topology, queues }
+        Self { topology, messages, queues }
     }
 
     /// Marks it all as changed again: the checkpoint failed.
     pub(crate) fn put_back(self, state: &mut State) {
         state.topology_dirty |= self.topology.is_some();
+        state.messages.mark_dirty(self.messages.into_keys());
         for image in self.queues {
             state.dirty.insert(image.id);
             if let Some(queue) = state.queues.get_mut(&image.id) {
@@ -93,6 +99,12 @@ impl Parts {
         if let Some(topology) = &image.topology {
             changes.push((TOPOLOGY.to_owned(), Some(topology.clone())));
         }
+        for (chunk, messages) in &image.messages {
+            let part = (!messages.is_empty()).then(|| encode_messages(messages));
+            self.change(message_part(*chunk), part, &mut changes);
+            // Encoding much must not hold up the other tasks of this thread.
+            tokio::task::yield_now().await;
+        }
         for queue in &image.queues {
             let prefix = queue_part(queue.id);
             let Some(next_seq) = queue.next_seq else {
@@ -105,17 +117,19 @@ impl Parts {
             head.varint(next_seq);
             changes.push((prefix.clone(), Some(head.finish())));
             for (chunk, entries) in &queue.chunks {
-                let name = format!("{prefix}/{chunk:016x}");
-                if !entries.is_empty() {
-                    changes.push((name, Some(encode_chunk(entries))));
-                } else if self.names.contains(&name) {
-                    changes.push((name, None));
-                }
-                // Encoding a large queue must not hold up the other tasks of this thread.
+                let part = (!entries.is_empty()).then(|| encode_entries(entries));
+                self.change(format!("{prefix}/{chunk:016x}"), part, &mut changes);
                 tokio::task::yield_now().await;
             }
         }
         changes
+    }
+
+    /// Adds a change, unless it is the end of a part that is not there.
+    fn change(&self, name: String, part: Option<Bytes>, changes: &mut Vec<(String, Option<Bytes>)>) {
+        if part.is_some() || self.names.contains(&name) {
+            changes.push((name, part));
+        }
     }
 
     /// Notes that the changes, names and whether the part exists by then, may be made: what is new may have to go again.
@@ -129,6 +143,10 @@ impl Parts {
             self.names.remove(name);
         }
     }
+}
+
+fn message_part(chunk: u64) -> String {
+    format!("message/{chunk:016x}")
 }
 
 fn queue_part(id: QueueId) -> String {
@@ -162,11 +180,24 @@ fn encode_topology(state: &State) -> Bytes {
     writer.finish()
 }
 
-fn encode_chunk(entries: &[(Entry, bool)]) -> Bytes {
+fn encode_messages(messages: &[(MessageId, Arc<Stored>)]) -> Bytes {
+    let weight: usize = messages.iter().map(|(_, stored)| stored.weight()).sum();
+    let mut writer = Writer::with_capacity(weight);
+    writer.u8(PART_VERSION);
+    writer.size(messages.len());
+    let mut before = 0;
+    for (id, stored) in messages {
+        writer.varint(id.0 - before);
+        before = id.0;
+        encode_stored(stored, &mut writer);
+    }
+    writer.finish()
+}
+
+fn encode_entries(entries: &[(Entry, bool)]) -> Bytes {
     let mut entries: Vec<&(Entry, bool)> = entries.iter().collect();
     entries.sort_by_key(|(entry, _)| entry.seq);
-    let weight: usize = entries.iter().map(|(entry, _)| entry.stored.weight()).sum();
-    let mut writer = Writer::with_capacity(weight);
+    let mut writer = Writer::default();
     writer.u8(PART_VERSION);
     writer.size(entries.len());
     let mut before = 0;
@@ -180,7 +211,7 @@ fn encode_chunk(entries: &[(Entry, bool)]) -> Bytes {
         if let Some(at) = entry.expires_at {
             writer.signed(at);
         }
-        encode_stored(&entry.stored, &mut writer);
+        writer.varint(entry.id.0);
     }
     writer.finish()
 }
@@ -190,13 +221,17 @@ pub(crate) fn restore(parts: &BTreeMap<String, Bytes>) -> Result<State> {
     let mut state = State::new()?;
     let Some(topology) = parts.get(TOPOLOGY) else { return Ok(state) };
     restore_topology(&mut state, topology, parts)?;
+    let mut messages = BTreeMap::new();
     for (name, part) in parts {
-        if let Some((id, Some(_))) = parse_name(name)? {
-            restore_chunk(&mut state, id, part)?;
+        match parse_name(name)? {
+            Part::Messages => restore_messages(part, name, &mut messages)?,
+            Part::Entries(id) => restore_entries(&mut state, id, part, name, &messages)?,
+            Part::Topology | Part::Head => {}
         }
     }
     state.topology_dirty = false;
     state.dirty.clear();
+    state.messages.take_dirty();
     state.queues.values_mut().for_each(|queue| drop(queue.take_dirty()));
     Ok(state)
 }
@@ -219,17 +254,34 @@ fn restore_topology(state: &mut State, part: &Bytes, parts: &BTreeMap<String, By
     Ok(())
 }
 
-fn restore_chunk(state: &mut State, id: QueueId, part: &Bytes) -> Result<()> {
+fn restore_messages(part: &Bytes, name: &str, messages: &mut BTreeMap<MessageId, Arc<Stored>>) -> Result<()> {
+    let mut reader = versioned(part)?;
+    let mut number = 0;
+    for _ in 0..reader.count(4)? {
+        number = reader.varint()?.checked_add(number).ok_or_else(|| damaged(name))?;
+        messages.insert(MessageId(number), Arc::new(decode_stored(&mut reader)?));
+    }
+    Ok(())
+}
+
+fn restore_entries(
+    state: &mut State,
+    id: QueueId,
+    part: &Bytes,
+    name: &str,
+    messages: &BTreeMap<MessageId, Arc<Stored>>,
+) -> Result<()> {
     let mut reader = versioned(part)?;
     let mut seq = 0;
     for _ in 0..reader.count(4)? {
-        seq = reader.varint()?.checked_add(seq).ok_or_else(|| damaged("a chunk"))?;
+        seq = reader.varint()?.checked_add(seq).filter(|seq| *seq < u64::MAX).ok_or_else(|| damaged(name))?;
         let flags = reader.u8()?;
         let returns = u32::try_from(reader.varint()?).unwrap_or(u32::MAX);
         let expires_at = if flags & EXPIRES == 0 { None } else { Some(reader.signed()?) };
-        let stored = Arc::new(decode_stored(&mut reader)?);
-        let redelivered = flags & REDELIVERED != 0;
-        let entry = Entry { seq, stored, journaled: true, redelivered, returns, expires_at };
+        let message = MessageId(reader.varint()?);
+        let stored = messages.get(&message).ok_or_else(|| damaged(&message_part(message.0 / CHUNK_SPAN)))?;
+        let (stored, redelivered) = (Arc::clone(stored), flags & REDELIVERED != 0);
+        let entry = Entry { seq, id: message, stored, journaled: true, redelivered, returns, expires_at };
         state.restore(id, entry, flags & HELD != 0)?;
     }
     Ok(())
@@ -239,23 +291,28 @@ fn versioned(part: &Bytes) -> Result<Reader<'_>> {
     let mut reader = Reader::new(part);
     match reader.u8()? {
         PART_VERSION => Ok(reader),
-        other => Err(Error::corrupt(format!("a checkpoint of version {other}: this code reads {PART_VERSION}"))),
+        other => {
+            let told = format!("a checkpoint of version {other}, this code reads {PART_VERSION}");
+            Err(Error::corrupt(format!("{told}: open it with the version that wrote it")))
+        }
     }
 }
 
-/// The queue and the chunk that a part is about; nothing for the topology.
-fn parse_name(name: &str) -> Result<Option<(QueueId, Option<u64>)>> {
-    let mut words = name.split('/');
-    let kind = words.next();
-    if kind == Some(TOPOLOGY) {
-        return Ok(None);
-    }
-    let mut number = || {
-        let word = words.next()?;
-        Some(u64::from_str_radix(word, 16).map_err(|_| damaged(name)))
-    };
-    match (kind, number().transpose()?) {
-        (Some("queue"), Some(id)) => Ok(Some((QueueId(id), number().transpose()?))),
+/// What a part is about.
+enum Part {
+    Topology,
+    Messages,
+    Head,
+    Entries(QueueId),
+}
+
+fn parse_name(name: &str) -> Result<Part> {
+    let number = |word: &str| u64::from_str_radix(word, 16).map_err(|_| damaged(name));
+    match name.split('/').collect::<Vec<_>>()[..] {
+        [TOPOLOGY] => Ok(Part::Topology),
+        ["message", chunk] => number(chunk).map(|_| Part::Messages),
+        ["queue", id] => number(id).map(|_| Part::Head),
+        ["queue", id, chunk] => number(chunk).and(number(id)).map(|id| Part::Entries(QueueId(id))),
         _ => Err(damaged(name)),
     }
 }
@@ -267,7 +324,7 @@ fn damaged(name: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{Command, Engine, Verdict, Which};
+    use crate::engine::{BindingSpec, Command, Engine, Target, Verdict, Which};
     use crate::message::Message;
     use crate::name::{ExchangeName, QueueName, RoutingKey};
     use crate::queue::QueueSpec;
@@ -321,15 +378,44 @@ mod tests {
         let mut bench = bench();
         bench.publish("stuck");
         (0..2000).for_each(|_| bench.publish("m"));
-        assert_eq!(bench.checkpoint().len(), 5, "topology, two heads, two chunks");
+        assert_eq!(bench.checkpoint().len(), 7, "topology, two heads, two chunks of entries, two of messages");
         bench.publish("one more");
         let changed = bench.checkpoint();
-        assert_eq!(changed, ["queue/0000000000000001", "queue/0000000000000001/0000000000000001"]);
+        let (head, message) = ("queue/0000000000000001", "message/0000000000000001");
+        assert_eq!(changed, [message, head, "queue/0000000000000001/0000000000000001"]);
         assert!(bench.checkpoint().is_empty());
         let state = restore(&bench.kept).unwrap();
         let queue = &state.queues[&QueueId(1)];
         assert_eq!((queue.ready_len(), queue.next_seq(), state.bytes()), (2002, 2002, bench.engine.state.bytes()));
         assert_eq!(&queue.front().unwrap().stored.message.body()[..], b"stuck");
+    }
+
+    #[test]
+    fn a_message_in_many_queues_is_stored_once() {
+        let mut bench = bench();
+        for queue in ["q", "idle"] {
+            bench.run(Command::Bind(BindingSpec {
+                source: ExchangeName::new("amq.fanout").unwrap(),
+                target: Target::Queue(QueueName::new(queue).unwrap()),
+                routing_key: RoutingKey::default(),
+                arguments: crate::Table::new(),
+            }));
+        }
+        let (exchange, message) = (ExchangeName::new("amq.fanout").unwrap(), Message::new(vec![7; 100_000]));
+        bench.run(Command::Publish { exchange, routing_key: RoutingKey::default(), message, mandatory: false });
+        bench.checkpoint();
+        assert!(bench.kept.values().map(Bytes::len).sum::<usize>() < 101_000);
+        let state = restore(&bench.kept).unwrap();
+        let [one, two] = [1, 2].map(|id| state.queues[&QueueId(id)].front().unwrap());
+        assert!(Arc::ptr_eq(&one.stored, &two.stored));
+        assert_eq!(state.bytes(), bench.engine.state.bytes());
+
+        bench.run(Command::PurgeQueue(QueueName::new("q").unwrap()));
+        assert_eq!(bench.checkpoint(), ["queue/0000000000000001", "queue/0000000000000001/0000000000000000"]);
+        bench.run(Command::PurgeQueue(QueueName::new("idle").unwrap()));
+        bench.checkpoint();
+        assert_eq!(bench.kept.keys().filter(|name| name.starts_with("message")).count(), 0);
+        assert_eq!(restore(&bench.kept).unwrap().bytes(), 0);
     }
 
     #[test]
@@ -365,7 +451,7 @@ mod tests {
         let mut bench = bench();
         bench.publish("m");
         Image::take(&mut bench.engine.state).put_back(&mut bench.engine.state);
-        assert_eq!(bench.checkpoint().len(), 4);
+        assert_eq!(bench.checkpoint().len(), 5);
         assert_eq!(restore(&bench.kept).unwrap().queues[&QueueId(1)].ready_len(), 1);
     }
 

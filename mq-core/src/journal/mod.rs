@@ -5,6 +5,8 @@
 mod checkpoint;
 mod recovery;
 
+#[cfg(test)]
+pub(crate) use checkpoint::restore;
 pub(crate) use checkpoint::{Image, Parts};
 pub(crate) use recovery::recover;
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::messages::MessageId;
 use crate::message::Message;
 use crate::name::{ExchangeName, RoutingKey};
 use crate::queue::QueueSpec;
@@ -60,6 +61,8 @@ pub(crate) fn weight(message: &Message) -> usize {
 pub(crate) struct Entry {
     /// Its place: numbers rise in the order of arrival and are never reused within a queue.
     pub(crate) seq: u64,
+    /// Means something only where the journal knows the message.
+    pub(crate) id: MessageId,
     pub(crate) stored: Arc<Stored>,
     /// Whether the journal knows it: a persistent message in a durable queue.
     pub(crate) journaled: bool,
@@ -72,13 +75,13 @@ pub(crate) struct Entry {
 
 impl Entry {
     /// An entry that arrives at `at`.
-    pub(crate) fn new(seq: u64, stored: Arc<Stored>, spec: &QueueSpec, at: Millis) -> Self {
+    pub(crate) fn new(seq: u64, id: MessageId, stored: Arc<Stored>, spec: &QueueSpec, at: Millis) -> Self {
         let own = stored.message.properties().expiration;
         let own = own.map(|expiration| u64::try_from(expiration.as_millis()).unwrap_or(u64::MAX));
         let ttl = own.into_iter().chain(spec.message_ttl_ms()).min();
         let expires_at = ttl.map(|ttl| at.saturating_add_unsigned(ttl));
         let journaled = spec.is_durable() && stored.message.is_persistent();
-        Self { seq, stored, journaled, redelivered: false, returns: 0, expires_at }
+        Self { seq, id, stored, journaled, redelivered: false, returns: 0, expires_at }
     }
 
     pub(crate) fn is_expired(&self, now: Millis) -> bool {

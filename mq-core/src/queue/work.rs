@@ -183,14 +183,14 @@ mod tests {
     use super::*;
     use crate::message::Message;
     use crate::name::{ExchangeName, RoutingKey};
-    use crate::queue::Stored;
+    use crate::queue::{MessageId, Stored};
 
     fn queue_of(count: u64) -> WorkQueue {
         let spec = QueueSpec::new("q").unwrap();
         let mut queue = WorkQueue::new(spec.clone(), 0);
         for seq in 0..count {
             let stored = Stored::new(ExchangeName::default(), RoutingKey::default(), Message::new("12345"), 0);
-            queue.push(Entry::new(seq, Arc::new(stored), &spec, 0));
+            queue.push(Entry::new(seq, MessageId(seq), Arc::new(stored), &spec, 0));
         }
         queue
     }

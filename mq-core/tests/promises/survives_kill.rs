@@ -48,7 +48,7 @@ fn a_disk_that_acknowledges_before_it_writes_is_caught() {
     let run = || crash.run(dir.path(), |run| ledger.check(run, dir.path()));
     let panic = catch_unwind(AssertUnwindSafe(run)).expect_err("the sabotage was not caught");
     let text = testkit::seeds::describe(&*panic);
-    // Either the ledger misses something, or the journal itself finds that a checkpoint, or what it stands on, is cut short.
+    // Either the ledger misses something, or the journal itself finds a checkpoint, or what it stands on, cut short.
     assert!(["M1", "M2", "corrupt"].iter().any(|sign| text.contains(sign)), "{text}");
 }
 
