@@ -1,6 +1,6 @@
 //! What a stranger may say on the command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
 
@@ -54,7 +54,7 @@ impl Options {
     /// The path of the events.
     #[must_use]
     pub fn input(&self) -> PathBuf {
-        self.input.clone().unwrap_or_else(|| PathBuf::from(BUNDLED))
+        self.input.clone().unwrap_or_else(|| as_seen_from_here(Path::new(BUNDLED)))
     }
 
     /// Whether the events are the bundled flights.
@@ -82,4 +82,10 @@ impl Options {
         let bundled = || if self.is_bundled() { vec!["month".to_owned(), "day".to_owned()] } else { Vec::new() };
         self.partition_by.clone().unwrap_or_else(bundled)
     }
+}
+
+/// The path without the current folder's, if it lies below.
+fn as_seen_from_here(path: &Path) -> PathBuf {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(here).unwrap_or(path).to_owned()
 }
