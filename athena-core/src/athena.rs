@@ -158,7 +158,7 @@ impl Athena {
     }
 
     /// Runs a statement and returns its rows as record batches while they are computed; no result object is written.
-    /// Dropping the future, or the stream, cancels the query.
+    /// Dropping the future, or the stream, cancels the query. Keep a handle while the stream is read.
     ///
     /// # Errors
     ///
@@ -194,7 +194,7 @@ impl Athena {
         let execution = self.there(async move { begin(core, &query, delivery).await }).await?;
         let id = execution.borrow().id;
         match planned.await {
-            Ok(schema) => Ok(QueryStream { id, schema, batches, execution }),
+            Ok(schema) => Ok(QueryStream::new(id, schema, batches, execution)),
             // It ended before its columns were known: the reason is all that was sent.
             Err(_) => match batches.recv().await {
                 Some(Err(error)) => Err(error),

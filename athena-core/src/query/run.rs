@@ -108,21 +108,43 @@ async fn live(core: &Arc<Core>, job: &mut Job, progress: &mut Progress) -> Resul
         execution.send_replace(record);
     }
     let mut alive = execution.borrow().clone();
-    let work = AssertUnwindSafe(work(core, &turn, statement, delivery, execution, progress)).catch_unwind();
-    tokio::pin!(work);
+    let stop = stopped(cancel, reader.as_ref());
+    attended(core, &mut alive, stop, work(core, &turn, statement, delivery, execution, progress)).await?;
+    // Whoever asks for a stop now is late: half a result is neither kept nor easily taken back.
+    attended(core, &mut alive, std::future::pending(), finish(progress)).await
+}
+
+/// Does a part of the work, until it is done or to be stopped; the query's record is renewed meanwhile.
+async fn attended(
+    core: &Core,
+    alive: &mut QueryExecution,
+    stop: impl Future<Output = &'static str>,
+    work: impl Future<Output = Result<()>>,
+) -> Result<(), Ended> {
+    let work = AssertUnwindSafe(work).catch_unwind();
+    tokio::pin!(stop, work);
     loop {
         tokio::select! {
             biased;
-            why = stopped(cancel, reader.as_ref()) => return Err(Ended::Cancelled(why)),
+            why = &mut stop => return Err(Ended::Cancelled(why)),
             done = &mut work => return done.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))).map_err(Ended::from),
             () = core.clock.sleep(HEARTBEAT_EVERY) => {
                 // Awaited, never dropped half-way: a late heartbeat must not overwrite the final record.
-                if let Err(error) = core.history.write(&mut alive).await {
+                if let Err(error) = core.history.write(alive).await {
                     tracing::warn!(query = %alive.id, ?error, "the record of a running query could not be renewed");
                 }
             }
         }
     }
+}
+
+/// Completes the result object.
+async fn finish(progress: &mut Progress) -> Result<()> {
+    if let Some(writer) = &mut progress.writer {
+        writer.finish().await?;
+    }
+    progress.writer = None;
+    Ok(())
 }
 
 /// Resolves once somebody wants the query to stop.
@@ -274,9 +296,6 @@ async fn deliver(
         tokio::task::consume_budget().await;
     }
     progress.computed_at = Some(core.clock.monotonic());
-    if let Some(writer) = progress.writer.take() {
-        writer.finish().await?;
-    }
     Ok(())
 }
 

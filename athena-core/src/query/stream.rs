@@ -1,7 +1,7 @@
 //! A result as record batches.
 //!
 //! Invariant: a stream holds back its query: it never runs more than a few batches ahead of its reader, and dropping
-//! the stream cancels it.
+//! the stream cancels it. A stream that ends without an error has given every row.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -13,19 +13,31 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use tokio::sync::{mpsc, watch};
 
-use super::execution::{QueryExecution, QueryExecutionId};
-use crate::error::{Error, Result};
+use super::execution::{QueryExecution, QueryExecutionId, QueryState};
+use crate::error::{Error, ErrorKind, Result, Stage};
 
-/// The rows of a running query, as they come.
+/// The rows of a running query, as they come. It does not keep its instance: once the last [`Athena`](crate::Athena)
+/// handle is dropped the stream ends in an error.
 #[derive(Debug)]
 pub struct QueryStream {
-    pub(crate) id: QueryExecutionId,
-    pub(crate) schema: SchemaRef,
-    pub(crate) batches: mpsc::Receiver<Result<RecordBatch>>,
-    pub(crate) execution: watch::Receiver<QueryExecution>,
+    id: QueryExecutionId,
+    schema: SchemaRef,
+    batches: mpsc::Receiver<Result<RecordBatch>>,
+    execution: watch::Receiver<QueryExecution>,
+    /// Whether an error was given, after which the stream just ends.
+    failed: bool,
 }
 
 impl QueryStream {
+    pub(crate) fn new(
+        id: QueryExecutionId,
+        schema: SchemaRef,
+        batches: mpsc::Receiver<Result<RecordBatch>>,
+        execution: watch::Receiver<QueryExecution>,
+    ) -> Self {
+        Self { id, schema, batches, execution, failed: false }
+    }
+
     /// The query's name.
     #[must_use]
     pub fn id(&self) -> QueryExecutionId {
@@ -44,6 +56,18 @@ impl QueryStream {
         self.execution.borrow().clone()
     }
 
+    /// The end, if the query has come to it; its task may have been dropped before.
+    fn ended(&self) -> Option<Result<RecordBatch>> {
+        if self.execution.borrow().state == QueryState::Succeeded {
+            return None;
+        }
+        let message = format!(
+            "query {} did not end: the last handle of its instance was dropped; keep one while the stream is read",
+            self.id
+        );
+        Some(Err(Error::new(ErrorKind::Closed, Stage::Engine, message)))
+    }
+
     /// The schema and the batches in the shape that all crates of the workspace exchange.
     #[must_use]
     pub fn into_arrow(self) -> (SchemaRef, BoxStream<'static, Result<RecordBatch, ArrowError>>) {
@@ -56,7 +80,13 @@ impl Stream for QueryStream {
     type Item = Result<RecordBatch>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.batches.poll_recv(cx)
+        let next = match self.batches.poll_recv(cx) {
+            Poll::Ready(None) if !self.failed => self.ended(),
+            Poll::Ready(next) => next,
+            Poll::Pending => return Poll::Pending,
+        };
+        self.failed |= matches!(next, Some(Err(_)));
+        Poll::Ready(next)
     }
 }
 
@@ -95,5 +125,5 @@ pub(crate) fn held(bytes: usize, bytes_max: usize) -> Result<()> {
         return Ok(());
     }
     let message = format!("the result has more than {bytes_max} bytes in memory: read it with stream() or by pages");
-    Err(Error::new(crate::ErrorKind::LimitExceeded, crate::error::Stage::Resources, message))
+    Err(Error::new(ErrorKind::LimitExceeded, Stage::Resources, message))
 }

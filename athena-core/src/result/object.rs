@@ -78,6 +78,8 @@ pub(crate) struct ResultWriter {
     path: Path,
     sink: BufWriter,
     metadata: ResultMetadata,
+    /// Whether either object may be there by now.
+    finishing: bool,
 }
 
 impl ResultWriter {
@@ -90,7 +92,7 @@ impl ResultWriter {
         let columns = schema.fields().iter().map(|field| ColumnInfo::of(field)).collect();
         let metadata = ResultMetadata { form, columns, rows: 0, bytes: 0, row_starts: Vec::new() };
         let sink = BufWriter::with_capacity(Arc::clone(&store), path.clone(), PART_BYTES);
-        let mut writer = Self { store, path, sink, metadata };
+        let mut writer = Self { store, path, sink, metadata, finishing: false };
         if form == ResultForm::Csv {
             let mut header = Vec::new();
             write_header(&writer.metadata.columns, &mut header);
@@ -115,20 +117,31 @@ impl ResultWriter {
         self.put(out).await
     }
 
-    /// Completes the object, then its description. Until then neither is visible.
-    pub(crate) async fn finish(mut self) -> Result<ResultMetadata> {
+    /// Completes the object, then its description. Until then neither is visible. To be awaited to its end: what a store
+    /// does with a write that nobody waits for any more is not known.
+    pub(crate) async fn finish(&mut self) -> Result<()> {
+        self.finishing = true;
         self.sink.shutdown().await.map_err(|error| cannot_write(&self.path, error))?;
         let body = serde_json::to_vec(&self.metadata)
             .map_err(|error| Error::internal("a result's description does not serialise").with_source(error))?;
         let path = metadata_path(&self.path);
         self.store.put(&path, body.into()).await.map_err(|error| cannot_write(&path, error))?;
-        Ok(self.metadata)
+        Ok(())
     }
 
-    /// Gives up: what was sent of the object is discarded.
+    /// Gives up: what was sent of the object is discarded, and what a failed [`finish`](Self::finish) left is deleted.
     pub(crate) async fn abort(mut self) {
-        // Fails when nothing was sent yet, which leaves nothing to discard.
-        let _ = self.sink.abort().await;
+        if !self.finishing {
+            // Fails when nothing was sent yet, which leaves nothing to discard.
+            let _ = self.sink.abort().await;
+            return;
+        }
+        for path in [metadata_path(&self.path), self.path] {
+            match self.store.delete(&path).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => tracing::warn!(%path, ?error, "an incomplete result object could not be deleted"),
+            }
+        }
     }
 
     async fn put(&mut self, bytes: Vec<u8>) -> Result<()> {

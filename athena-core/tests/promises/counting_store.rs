@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult, RenameOptions, Result,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
 use tokio::sync::Semaphore;
 
@@ -25,17 +25,24 @@ pub(crate) struct CountingStore {
     pub(crate) waited: AtomicU64,
     /// Reads below this prefix wait for a permit each.
     gate: Option<(Path, Arc<Semaphore>)>,
+    /// Writes of names that end so wait for a permit each, and fail once the gate is closed.
+    gate_of_puts: Option<(&'static str, Arc<Semaphore>)>,
 }
 
 impl CountingStore {
     pub(crate) fn new(inner: Arc<dyn ObjectStore>) -> Self {
         let zero = || AtomicU64::new(0);
-        Self { inner, bytes: zero(), gets: zero(), lists: zero(), waited: zero(), gate: None }
+        Self { inner, bytes: zero(), gets: zero(), lists: zero(), waited: zero(), gate: None, gate_of_puts: None }
     }
 
     /// Reads below `prefix` go on only as `gate` lets them.
     pub(crate) fn gated(inner: Arc<dyn ObjectStore>, prefix: &str, gate: Arc<Semaphore>) -> Self {
         Self { gate: Some((Path::from(prefix), gate)), ..Self::new(inner) }
+    }
+
+    /// Writes of names that end in `ending` go on only as `gate` lets them, and fail once it is closed.
+    pub(crate) fn gated_puts(inner: Arc<dyn ObjectStore>, ending: &'static str, gate: Arc<Semaphore>) -> Self {
+        Self { gate_of_puts: Some((ending, gate)), ..Self::new(inner) }
     }
 
     pub(crate) fn take(&self) -> (u64, u64, u64) {
@@ -77,6 +84,13 @@ impl ObjectStore for CountingStore {
     }
 
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        if let Some((ending, gate)) = &self.gate_of_puts
+            && location.as_ref().ends_with(ending)
+        {
+            self.waited.fetch_add(1, Ordering::SeqCst);
+            let permit = gate.acquire().await;
+            permit.map_err(|closed| Error::Generic { store: "gated", source: Box::new(closed) })?.forget();
+        }
         self.inner.put_opts(location, payload, options).await
     }
 

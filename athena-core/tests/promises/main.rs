@@ -22,6 +22,7 @@ mod partition_keys_read_no_data;
 mod pruned_equals_unpruned;
 mod results_text;
 mod text_tables;
+mod whole_or_an_error;
 
 #[test]
 fn handles_and_streams_can_be_sent_and_shared() {
