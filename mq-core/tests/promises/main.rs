@@ -5,6 +5,7 @@ mod bounded_journal;
 mod bounded_memory;
 mod confirms_mean_durable;
 mod failed_checkpoint;
+mod format_is_stable;
 mod handles_are_send;
 mod prefetch;
 mod redelivery;
