@@ -203,7 +203,7 @@ impl TableDef {
     /// # Errors
     ///
     /// `InvalidInput` for a bad name, a column named twice, no column at all, more than [`COLUMNS_MAX`], a location with
-    /// empty or dotted segments, or a partition key of a nested or binary type.
+    /// empty or dotted segments, a type that Hive has no words for, or a partition key of a nested or binary type.
     pub fn normalized(&self) -> Result<Self> {
         let mut def = self.clone();
         def.database = normalize("database", &def.database)?;
@@ -242,6 +242,7 @@ fn check_columns(def: &TableDef) -> Result<()> {
         if !seen.insert(column.name.as_str()) {
             return Err(Error::invalid(format!("{table} names column \"{}\" twice", column.name)));
         }
+        check_type(&table, column)?;
     }
     for key in &def.partition_keys {
         if key.hive_type.is_nested() || key.hive_type == HiveType::Binary {
@@ -250,4 +251,44 @@ fn check_columns(def: &TableDef) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A catalog keeps types as text: one that cannot be read back would make the catalog unreadable.
+fn check_type(table: &str, column: &Column) -> Result<()> {
+    let text = column.hive_type.to_string();
+    let refused = || format!("{table}: column \"{}\" cannot be {text}", column.name);
+    match text.parse::<HiveType>() {
+        Ok(same) if same == column.hive_type => Ok(()),
+        Ok(other) => Err(Error::invalid(format!("{}: that reads as {other}", refused()))),
+        Err(error) => Err(Error::invalid(format!("{}: {}", refused(), error.message()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_that_would_not_read_back_is_refused_by_its_column() {
+        let deep = (0..100).fold(HiveType::Int, |item, _| HiveType::Array(Box::new(item)));
+        let nested_key = HiveType::Map(Box::new(HiveType::Array(Box::new(HiveType::Int))), Box::new(HiveType::Int));
+        for hive_type in [
+            HiveType::Decimal(0, 0),
+            HiveType::Decimal(5, 6),
+            HiveType::Decimal(39, 0),
+            HiveType::Decimal(5, -1),
+            HiveType::Varchar(0),
+            HiveType::Char(256),
+            HiveType::Array(Box::new(HiveType::Varchar(70_000))),
+            nested_key,
+            deep,
+        ] {
+            let table = TableDef::new("db", "t", "t", Format::Parquet).with_columns([Column::new("c", hive_type)]);
+            let error = table.normalized().unwrap_err();
+            assert!(error.message().contains("\"c\""), "{error}");
+        }
+        let odd = HiveType::Struct(vec![("a b".to_owned(), HiveType::Int), ("`".to_owned(), HiveType::Char(255))]);
+        let table = TableDef::new("db", "t", "t", Format::Parquet).with_columns([Column::new("c", odd)]);
+        table.normalized().unwrap();
+    }
 }
