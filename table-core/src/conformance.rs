@@ -55,6 +55,7 @@ pub async fn all<M: Metastore, F: AsyncFn() -> Result<M>>(fresh: F) -> Result<()
     partitions_are_selected_by_domain(&fresh().await?).await?;
     a_reader_keeps_its_snapshot(&fresh().await?).await?;
     replacing_is_compare_and_swap(&fresh().await?).await?;
+    partitions_stay_where_their_files_lie(&fresh().await?).await?;
     nothing_new_commits_nothing(&fresh().await?).await?;
     writers_at_once_lose_nothing(&fresh().await?).await
 }
@@ -238,6 +239,40 @@ pub async fn replacing_is_compare_and_swap(store: &dyn Metastore) -> Result<()> 
         store.commit(Change::new().replace_table(rekeyed)).await,
         ErrorKind::InvalidInput,
         "keys do not vanish under partitions",
+    )
+}
+
+/// A table that moves, and keys that are renamed, leave the partitions that there are where they lie.
+///
+/// # Errors
+///
+/// `Internal` names the broken promise.
+pub async fn partitions_stay_where_their_files_lie(store: &dyn Metastore) -> Result<()> {
+    with_table(store).await?;
+    store.commit(Change::new().add_partitions("lake", "flights", days(1, 1))).await?;
+    let keys = [Column::new("m", HiveType::Int), Column::new("day", HiveType::Int)];
+    let (mut moved, mut back) = (flights(), flights().with_partition_keys(keys.clone()));
+    moved.location = "data/flights/new".to_owned();
+    back.location = "data".to_owned();
+    for (table, place) in [
+        (flights().with_partition_keys(keys), "data/flights/month=1/day=1"),
+        (moved, "data/flights/month=1/day=1"),
+        (back, "data/flights/month=1/day=1"),
+        (flights(), "data/flights/month=1/day=1"),
+    ] {
+        store.commit(Change::new().replace_table(table)).await?;
+        let table = found(store).await?;
+        let selection = store.select(&table, &Domains::all()).await?;
+        let places: Vec<_> = selection.partitions.iter().map(|partition| partition.path(&table)).collect();
+        ensure(places == [place], "a partition stays where its files lie when the table is redefined")?;
+    }
+    store.commit(Change::new().add_partitions("lake", "flights", days(2, 1))).await?;
+    let table = found(store).await?;
+    let selection = store.select(&table, &Domains::all()).await?;
+    let places: Vec<_> = selection.partitions.iter().map(|partition| partition.path(&table)).collect();
+    ensure(
+        places == ["data/flights/month=1/day=1", "data/flights/month=2/day=1"],
+        "a new partition lies by the present definition",
     )
 }
 

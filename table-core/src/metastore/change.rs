@@ -64,7 +64,8 @@ pub enum Action {
         /// The table; its version and times are set by the catalog.
         table: Box<TableDef>,
     },
-    /// `NotFound` if it does not exist, `Conflict` if `table.version` is neither 0 nor the present one.
+    /// `NotFound` if it does not exist, `Conflict` if `table.version` is neither 0 nor the present one. Partitions stay where
+    /// their files lie, whatever becomes of the table's location and the names of its keys.
     ReplaceTable {
         /// The new definition.
         table: Box<TableDef>,
@@ -184,7 +185,8 @@ impl Change {
         self.with(Action::CreateTable { table: Box::new(table) })
     }
 
-    /// Also replaces a table's definition; it must still be at `table.version`, unless that is 0.
+    /// Also replaces a table's definition; it must still be at `table.version`, unless that is 0. Partitions stay where their
+    /// files lie.
     #[must_use]
     pub fn replace_table(self, table: TableDef) -> Self {
         self.with(Action::ReplaceTable { table: Box::new(table) })

@@ -271,7 +271,7 @@ impl CatalogState {
         if present.same_definition(&def) {
             return Ok(false);
         }
-        let partitions = rekeyed(&state.partitions, &def)?;
+        let partitions = rehomed(&state.partitions, &present, &def)?;
         state.former.push_back(Arc::clone(&present));
         if state.former.len() > VERSIONS_KEPT {
             state.former.pop_front();
@@ -351,11 +351,14 @@ impl CatalogState {
     }
 }
 
-/// The partitions under the keys of a new definition, which may rename and retype them, but not add or remove one.
-fn rekeyed(partitions: &PartitionIndex, def: &TableDef) -> Result<PartitionIndex> {
-    if partitions.keys() == def.partition_keys || partitions.is_empty() {
-        let same = partitions.keys() == def.partition_keys;
-        return Ok(if same { partitions.clone() } else { PartitionIndex::empty(&def.partition_keys) });
+/// The partitions under a new definition, which may move the table and rename and retype its keys, but not add or remove
+/// one. Each stays where its files lie, as in Glue, where a partition has a location of its own.
+fn rehomed(partitions: &PartitionIndex, present: &TableDef, def: &TableDef) -> Result<PartitionIndex> {
+    if partitions.is_empty() {
+        return Ok(PartitionIndex::empty(&def.partition_keys));
+    }
+    if partitions.keys() == def.partition_keys && present.location == def.location {
+        return Ok(partitions.clone());
     }
     if partitions.keys().len() != def.partition_keys.len() {
         return Err(Error::invalid(format!(
@@ -367,7 +370,8 @@ fn rekeyed(partitions: &PartitionIndex, def: &TableDef) -> Result<PartitionIndex
         )));
     }
     let rows = partitions.select(&Domains::all())?;
-    PartitionIndex::build(&def.partition_keys, partitions.partitions(&rows))
+    let rehomed = partitions.partitions(&rows).map(|partition| partition.rehomed(present, def));
+    PartitionIndex::build(&def.partition_keys, rehomed)
 }
 
 fn no_database(name: &str) -> Error {

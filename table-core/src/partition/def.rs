@@ -160,16 +160,39 @@ impl PartitionDef {
             PartitionLocation::Under(folder) => PartitionLocation::Under(check_location(&folder)?),
             PartitionLocation::At(path) => PartitionLocation::At(check_location(&path)?),
         };
-        if let PartitionLocation::Under(folder) = &partition.location {
-            // The two forms that cost nothing to keep.
-            if *folder == partition.name(table) {
-                partition.location = PartitionLocation::ByKeys;
-            } else if *folder == partition.value_folders() {
-                partition.location = PartitionLocation::ByValues;
-            }
-        }
+        partition.shorten(table);
         Ok(partition)
     }
+
+    /// The same partition, at the same place, under another definition of its table.
+    pub(crate) fn rehomed(mut self, from: &TableDef, to: &TableDef) -> Self {
+        let path = self.path(from);
+        if self.path(to) == path {
+            return self;
+        }
+        self.location = match below(&to.location, &path) {
+            Some(folder) => PartitionLocation::Under(folder.to_owned()),
+            None => PartitionLocation::At(path),
+        };
+        self.shorten(to);
+        self
+    }
+
+    /// Says by one of the two forms that cost nothing to keep what can be said so.
+    fn shorten(&mut self, table: &TableDef) {
+        if let PartitionLocation::Under(folder) = &self.location {
+            if *folder == self.name(table) {
+                self.location = PartitionLocation::ByKeys;
+            } else if *folder == self.value_folders() {
+                self.location = PartitionLocation::ByValues;
+            }
+        }
+    }
+}
+
+/// The folder of a path below a location, if it lies there.
+fn below<'a>(location: &str, path: &'a str) -> Option<&'a str> {
+    if location.is_empty() { Some(path) } else { path.strip_prefix(location)?.strip_prefix('/') }
 }
 
 fn join(prefix: &str, folder: &str) -> String {
