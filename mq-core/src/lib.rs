@@ -74,6 +74,8 @@
 //! | returns of a message | [`QueueSpec::with_delivery_limit`], 20 | it is dead-lettered, or dropped |
 //! | unsettled deliveries of a consumer | [`ConsumeSpec::with_prefetch`], 256, at most 65,535 | it gets no more |
 //! | journal | [`Settings::with_checkpoint_bytes`], 64 MiB, and a few segments | a checkpoint lets it go |
+//! | a segment of a local journal | [`BrokerBuilder::segment_bytes`], 64 MiB, at least 128 KiB | `InvalidInput` |
+//! | one command | a quarter of a segment: a body, what [`Delivery::ack_multiple`] names | `LimitExceeded` |
 //! | names and routing keys | 255 bytes | `InvalidInput` |
 //! | exchanges, bindings, queues, consumers | 65,536, 1,048,576, 262,144, 65,536 | `LimitExceeded` |
 //!

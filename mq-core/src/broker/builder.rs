@@ -120,8 +120,8 @@ impl BrokerBuilder {
     /// Dropping the future leaves what is stored as it was; a broker on a store may have been taken over.
     ///
     /// # Errors
-    /// `InvalidInput` outside a tokio runtime, or if segments are too small; `Conflict` if another process has the directory open; `Corrupt` if
-    /// something is damaged; `Unavailable` as disk or store report it.
+    /// `InvalidInput` outside a tokio runtime, or if segments are too small; `Conflict` if another process has the
+    /// directory open; `Corrupt` if something is damaged; `Unavailable` as disk or store report it.
     pub async fn open(self) -> Result<Broker> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|error| {
             let message = "a broker is opened inside a tokio runtime: call it from an async fn of one";

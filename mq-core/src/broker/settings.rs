@@ -44,7 +44,8 @@ impl Default for Settings {
 
 impl Settings {
     /// The most memory for messages, in bytes: bodies, properties and a few hundred bytes each. Publishers beyond it
-    /// meet the [`Overload`]. A checkpoint may take as much again while it is written.
+    /// meet the [`Overload`]; a message in many queues, or a dead letter, may go beyond it before they do. A checkpoint
+    /// may take as much again while it is written.
     #[must_use]
     pub fn with_memory_bytes(mut self, bytes: usize) -> Self {
         self.memory_bytes = bytes;
