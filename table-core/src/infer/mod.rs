@@ -271,6 +271,7 @@ mod tests {
             "-?[0-9]{1,3}",
             "-?[1-9][0-9]{15,20}",
             "-?[0-9]{1,3}\\.[0-9]{1,3}",
+            "-?[0-9]{0,9}\\.[0-9]{12,30}",
             "1e[0-9]{1,2}",
             "true|False",
             "NA||\\\\N",
@@ -287,6 +288,7 @@ mod tests {
             "0|[1-9][0-9]{0,2}",
             "[1-9]{18,22}",
             "1\\.5",
+            "-?0\\.[1-9]{12,24}",
             "true",
             "null",
             "\"[a-z]{0,2}\"",
@@ -359,7 +361,7 @@ mod tests {
 
     #[test]
     fn types_are_the_narrowest_that_lose_nothing() {
-        let cases: [(&[&str], &str); 14] = [
+        let cases: [(&[&str], &str); 21] = [
             (&["1", "2"], "bigint"),
             (&["1", "NA", ""], "bigint"),
             (&["1", "2.5"], "double"),
@@ -374,10 +376,34 @@ mod tests {
             (&["NA", ""], "string"),
             (&["1.5", "x7"], "string"),
             (&["0", "-0.5", "1e3"], "double"),
+            (&["0.1", "0.10000000000000001", "1.000000000000000056e-01"], "double"),
+            (&["-0.1234567890123456789"], "decimal(19,19)"),
+            (&["1234567890.12345678", "7"], "decimal(27,8)"),
+            (&["1234567890.12345678", "1.5"], "string"),
+            (&["1.2345678901234567899e3"], "string"),
+            (&["1e-400"], "string"),
+            (&["0.000", "-0.0"], "double"),
         ];
         for (values, expected) in cases {
             let values: Vec<String> = values.iter().map(|&value| value.to_owned()).collect();
             assert_eq!(tally(&values, "f").hive_type().to_string(), expected, "{values:?}");
         }
+        let cases = [
+            ("0.1234567890123456789", "decimal(19,19)"),
+            ("[1234567890.12345678]", "array<decimal(18,8)>"),
+            ("1234567890123456789012", "decimal(22,0)"),
+            ("1e400", "string"),
+            ("-0", "double"),
+        ];
+        for (value, expected) in cases {
+            let fields = rows(&[value.to_owned()], "f");
+            assert_eq!(fields.column("v").unwrap().hive_type().to_string(), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_row_that_nests_too_deep_is_refused() {
+        let deep = format!("{{\"v\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        assert_eq!(ObservedFields::default().json(&deep, "f").unwrap_err().kind(), ErrorKind::Corrupt);
     }
 }

@@ -1,7 +1,7 @@
 //! What one piece of text is, by itself.
 //!
 //! Invariant: text is given a type only if reading it as that type loses nothing that its writer meant: `007`, `+1` and
-//! `-0` stay text.
+//! `-0` stay text, and a fraction of more digits than a double holds is a decimal.
 
 use crate::HiveType;
 use crate::temporal::{parse_date, parse_timestamp_micros};
@@ -32,6 +32,11 @@ pub(super) fn classify_quoted(text: &str) -> HiveType {
     moment(text).unwrap_or(HiveType::String)
 }
 
+/// The type of a number of JSON, whose `-0` is a number like any other.
+pub(super) fn classify_number(text: &str) -> HiveType {
+    if text == "-0" { HiveType::Double } else { number(text).unwrap_or(HiveType::String) }
+}
+
 /// Whether it is an integer that a double does not hold exactly.
 pub(super) fn is_wide(text: &str) -> bool {
     text.trim().parse::<i64>().is_ok_and(|value| value.unsigned_abs() > 1 << 53)
@@ -58,18 +63,23 @@ fn number(text: &str) -> Option<HiveType> {
     if whole == digits.len() { integer(text, whole) } else { real(digits.get(whole..)?, whole, text) }
 }
 
-pub(super) fn integer(text: &str, digits: usize) -> Option<HiveType> {
+fn integer(text: &str, digits: usize) -> Option<HiveType> {
     if digits == 0 || text == "-0" {
         None
     } else if text.parse::<i64>().is_ok() {
         Some(HiveType::BigInt)
     } else {
-        let precision = u8::try_from(digits).ok()?;
-        (precision <= crate::DECIMAL_PRECISION_MAX).then_some(HiveType::Decimal(precision, 0))
+        decimal(digits, 0)
     }
 }
 
-/// `.5`, `1.5`, `1e3`, but not `1.` or `.`; what overflows a double is text.
+fn decimal(whole: usize, scale: usize) -> Option<HiveType> {
+    let precision = u8::try_from(whole + scale).ok()?;
+    let scale = i8::try_from(scale).ok()?;
+    (precision <= crate::DECIMAL_PRECISION_MAX).then_some(HiveType::Decimal(precision, scale))
+}
+
+/// `.5`, `1.5`, `1e3`, but not `1.` or `.`; what a double does not hold is a decimal, or else text.
 fn real(rest: &str, whole: usize, text: &str) -> Option<HiveType> {
     let (fraction, exponent) =
         rest.split_once(['e', 'E']).map_or((rest, None), |(fraction, exponent)| (fraction, Some(exponent)));
@@ -81,6 +91,30 @@ fn real(rest: &str, whole: usize, text: &str) -> Option<HiveType> {
         let digits = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
         !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
     });
-    let finite = text.parse::<f64>().is_ok_and(f64::is_finite);
-    (fraction_ok && exponent_ok && finite).then_some(HiveType::Double)
+    if !fraction_ok || !exponent_ok {
+        return None;
+    }
+    if double_holds(text) {
+        return Some(HiveType::Double);
+    }
+    let zero_before = text.trim_start_matches('-').starts_with("0.");
+    if exponent.is_none() { decimal(if zero_before { 0 } else { whole }, fraction.len() - 1) } else { None }
+}
+
+/// Whether a double, written with as many digits, is the number again.
+fn double_holds(text: &str) -> bool {
+    // Any number of so few digits comes back from a double; none of more than so many is one.
+    const DIGITS_SAFE: usize = 15;
+    const DIGITS_MAX: usize = 767;
+    let Some(value) = text.parse::<f64>().ok().filter(|value| value.is_finite()).map(f64::abs) else { return false };
+    let digits = |text: &str| {
+        let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
+        let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+        digits.trim_start_matches('0').to_owned()
+    };
+    let meant = digits(text);
+    if meant.is_empty() || (meant.len() <= DIGITS_SAFE && value >= f64::MIN_POSITIVE) {
+        return true;
+    }
+    meant.len() <= DIGITS_MAX && digits(&format!("{value:.*e}", meant.len() - 1)) == meant
 }
