@@ -222,12 +222,10 @@ impl Core {
         let mut hub = self.lock();
         hub.check()?;
         let Some(wanted) = command.as_ref() else { return Err(Error::closed()) };
-        let spare = hub.engine.spare(wanted);
-        if self.log.journal().is_some() {
-            let bytes = hub.engine.bound(wanted) + spare;
-            if bytes > slot.bytes {
-                return Ok(Attempt::Needs(bytes));
-            }
+        let bound = if self.log.journal().is_some() { hub.engine.bound(wanted) } else { 0 };
+        let spare = hub.engine.spare(wanted, bound);
+        if self.log.journal().is_some() && bound + spare > slot.bytes {
+            return Ok(Attempt::Needs(bound + spare));
         }
         let Some(command) = command.take() else { return Err(Error::closed()) };
         let before = hub.engine.state.bytes();

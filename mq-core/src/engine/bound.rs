@@ -61,9 +61,9 @@ impl Engine {
             }
     }
 
-    /// What to allow a command for what it did not ask for, as far as a frame has room for it. A tick can always bury
+    /// What to allow a command for what it did not ask for, as far as a frame has room beside its `bound`. A tick can always bury
     /// one message, wherever that goes.
-    pub(crate) fn spare(&self, command: &Command) -> usize {
+    pub(crate) fn spare(&self, command: &Command, bound: usize) -> usize {
         let wanted = match command {
             Command::Tick => {
                 let burial = 2 * RECORD_BYTES + self.state.queues.len() * PLACE_BYTES;
@@ -71,7 +71,7 @@ impl Engine {
             }
             _ => SPARE_BYTES,
         };
-        wanted.min(self.frame_bytes_max.saturating_sub(self.bound(command)))
+        wanted.min(self.frame_bytes_max.saturating_sub(bound))
     }
 
     /// Most bytes that burying one message may take: a tick has them, and so has a rejection.

@@ -104,8 +104,9 @@ impl World {
     }
 
     fn run(&mut self, command: Command) -> Result<()> {
-        let spare = self.engine.spare(&command);
-        let bound = self.engine.bound(&command) + spare;
+        let bound = self.engine.bound(&command);
+        let spare = self.engine.spare(&command, bound);
+        let bound = bound + spare;
         let step = self.engine.apply(self.now, command, spare)?;
         if !step.records.is_empty() {
             let frame = encode_frame(&step.records);

@@ -37,8 +37,9 @@ impl Bench {
     }
 
     fn try_run(&mut self, command: Command) -> Result<Vec<Effect>> {
-        let spare = self.engine.spare(&command);
-        let bound = self.engine.bound(&command) + spare;
+        let bound = self.engine.bound(&command);
+        let spare = self.engine.spare(&command, bound);
+        let bound = bound + spare;
         let step = self.engine.apply(self.now, command, spare)?;
         let bytes = encode_frame(&step.records).len();
         assert!(bytes <= bound, "{bytes} bytes where {bound} were announced: {:?}", step.records);

@@ -337,7 +337,7 @@ mod tests {
 
     impl Bench {
         fn run(&mut self, command: Command) -> Vec<crate::engine::Effect> {
-            let spare = self.engine.spare(&command);
+            let spare = self.engine.spare(&command, self.engine.bound(&command));
             self.engine.apply(0, command, spare).unwrap().effects
         }
 
