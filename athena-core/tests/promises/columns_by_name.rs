@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::{
     ArrayRef, Float32Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray,
 };
+use arrow::datatypes::Schema;
 use athena_core::arrow;
 use table_core::{Column, Format, HiveType, TableDef};
 
@@ -56,6 +57,30 @@ async fn files_of_several_schemas_read_as_one_table() {
     assert_eq!(one(&athena, "select id from mixed where dest = 'SFO'").await.as_deref(), Some("3"));
     assert_eq!(one(&athena, "select count(*) from mixed where delay is null").await.as_deref(), Some("1"));
     assert_eq!(one(&athena, "select sum(id) from mixed where id > 2").await.as_deref(), Some("3"));
+}
+
+#[tokio::test]
+async fn nested_fields_are_found_whatever_their_case() {
+    let lake = Lake::empty().await;
+    let nested = "struct<id:bigint,tags:array<struct<key:string,n:int>>,m:map<string,struct<x:int>>>";
+    let column = Column::new("s", nested.parse().unwrap());
+    lake.create(TableDef::new("lake", "nested", "nested", Format::Parquet).with_columns([column])).await;
+    for (name, of_file) in [
+        ("a", nested),
+        ("b", "struct<TAGS:array<struct<N:int,Key:string>>,M:map<string,struct<X:int>>,Id:int>"),
+        ("c", "struct<extra:int,ID:bigint,Tags:array<struct<key:string,n:int>>,m:map<string,struct<x:int>>>"),
+    ] {
+        let schema = Schema::new(vec![Column::new("S", of_file.parse().unwrap()).to_field()]);
+        let line = r#"{"s": {"id": 1, "tags": [{"key": "k", "n": 2}], "m": {"Y": {"x": 3}}}}"#;
+        let mut rows = table_core::json::JsonReader::new(line.as_bytes(), "t", Arc::new(schema)).unwrap();
+        lake.put(&format!("nested/{name}.parquet"), parquet_file(&[rows.next().unwrap().unwrap().batch], 100)).await;
+    }
+    let athena = lake.athena();
+    let rows = texts(&athena, "select s from nested where s.id = 1").await.0;
+    assert_eq!(rows, vec![vec![Some("{id=1, tags=[{key=k, n=2}], m={Y={x=3}}}".to_owned())]; 3]);
+    let sql = "select s.tags[1]['key'], s.tags[1]['n'], s.m['Y']['x'] from nested where s.id is not null";
+    let rows = texts(&athena, sql).await.0;
+    assert_eq!(rows, vec![["k", "2", "3"].map(|text| Some(text.to_owned())).to_vec(); 3]);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 
 mod by_name;
 mod filter;
+mod nested_names;
 mod parquet_reader;
 mod purpose;
 mod survey;
