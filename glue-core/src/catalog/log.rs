@@ -30,9 +30,18 @@ struct EntryRef<'a> {
     change: &'a Change,
 }
 
+/// The entry of a change, which is known to be read again.
+///
+/// # Errors
+/// `InvalidInput` for a change that JSON cannot hold: committed, it would end the catalog for every reader.
 pub(super) fn entry(change: &Change, at: DateTime<Utc>) -> Result<Bytes> {
-    let entry = serde_json::to_vec(&EntryRef { format: FORMAT, at, change });
-    Ok(entry.map_err(|error| Error::new(ErrorKind::Internal, "a change was not serialised").with_source(error))?.into())
+    let refused = |error| {
+        let message = "the change cannot be kept as JSON: one of its values is nested too deep or is no JSON value";
+        Error::new(ErrorKind::InvalidInput, message).with_source(error)
+    };
+    let entry = serde_json::to_vec(&EntryRef { format: FORMAT, at, change }).map_err(refused)?;
+    serde_json::from_slice::<Entry>(&entry).map_err(refused)?;
+    Ok(entry.into())
 }
 
 /// The state after a commit.

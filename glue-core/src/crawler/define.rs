@@ -2,17 +2,14 @@
 //!
 //! Invariant: a function of the files alone, so that crawling twice, or in another order, gives the same table.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use table_core::csv::{ColumnsBy, CsvSettings};
 use table_core::{Column, Format, PartitionDef, PartitionLocation, Statistics, TableDef};
 
-use super::group::{Candidate, Part};
+use super::group::{Candidate, Part, join};
 use super::keys::key_type;
 use super::plan::Problem;
-
-/// The longest name a crawler gives, in characters; Glue truncates there too.
-const NAME_CHARS_MAX: usize = 128;
 
 /// What is known of a file besides its columns.
 #[derive(Clone, Copy, Debug)]
@@ -133,44 +130,4 @@ fn csv_settings(candidate: &Candidate) -> CsvSettings {
         .with_header(candidate.kind.header)
         .with_columns_by(by)
         .with_null_tokens(tokens)
-}
-
-/// Names for tables by their roots: the last part of the path, lower-case, in Glue's alphabet. Of equal names all but the
-/// first by path get a suffix made from their path.
-pub(super) fn names(candidates: &[Candidate], target: &str, prefix: &str) -> Vec<String> {
-    let mut taken: BTreeMap<String, usize> = BTreeMap::new();
-    let mut names = Vec::with_capacity(candidates.len());
-    for candidate in candidates {
-        let path = join(target, &candidate.root);
-        let last = path.rsplit('/').next().unwrap_or_default();
-        let stem = if candidate.is_file { last.split_once('.').map_or(last, |(stem, _)| stem) } else { last };
-        let mut name = clean(prefix, stem);
-        if taken.contains_key(&name) {
-            name = suffixed(&name, &path);
-        }
-        *taken.entry(name.clone()).or_default() += 1;
-        names.push(name);
-    }
-    names
-}
-
-fn clean(prefix: &str, stem: &str) -> String {
-    let lower = stem.to_lowercase();
-    let cleaned = lower.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' });
-    let name: String = prefix.to_lowercase().chars().chain(cleaned).take(NAME_CHARS_MAX).collect();
-    if name.is_empty() { "table".to_owned() } else { name }
-}
-
-/// The name with eight characters that stand for the path.
-pub(super) fn suffixed(name: &str, path: &str) -> String {
-    let start: String = name.chars().take(NAME_CHARS_MAX - 9).collect();
-    format!("{start}_{:08x}", crc32c::crc32c(path.as_bytes()))
-}
-
-fn join(root: &str, below: &str) -> String {
-    match (root.is_empty(), below.is_empty()) {
-        (true, _) => below.to_owned(),
-        (_, true) => root.to_owned(),
-        _ => format!("{root}/{below}"),
-    }
 }

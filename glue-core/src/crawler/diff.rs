@@ -9,22 +9,20 @@ use table_core::{
     CatalogState, Change, Domains, Expect, PartitionDef, PartitionLocation, PartitionValues, TableDef, TableState,
 };
 
-use super::define::{Definition, suffixed};
+use super::define::Definition;
 use super::plan::{Outcome, PlannedTable};
 use crate::Result;
 
-/// Adds to `change` what one table needs, and says what that is.
-pub(super) fn diff(mut wanted: Definition, state: &CatalogState, change: Change) -> Result<(Change, PlannedTable)> {
-    let mut existing = state.table(&wanted.def.database, &wanted.def.name);
-    if existing.is_some_and(|table| table.def().location != wanted.def.location) {
-        let name = suffixed(&wanted.def.name, &wanted.def.location);
-        wanted.reasons.push(format!("named {name}, since {} lies elsewhere", wanted.def.name));
-        wanted.def.name = name;
-        existing = state.table(&wanted.def.database, &wanted.def.name);
-    }
-    match existing {
+/// Adds to `change` what one table needs, and says what that is. `unread` are paths of files that could not be read.
+pub(super) fn diff(
+    wanted: Definition,
+    state: &CatalogState,
+    unread: &BTreeSet<String>,
+    change: Change,
+) -> Result<(Change, PlannedTable)> {
+    match state.table(&wanted.def.database, &wanted.def.name) {
         None => Ok(create(wanted, change)),
-        Some(table) => update(wanted, table, change),
+        Some(table) => update(wanted, table, unread, change),
     }
 }
 
@@ -39,7 +37,12 @@ fn create(wanted: Definition, mut change: Change) -> (Change, PlannedTable) {
     (change, planned)
 }
 
-fn update(mut wanted: Definition, table: &TableState, mut change: Change) -> Result<(Change, PlannedTable)> {
+fn update(
+    mut wanted: Definition,
+    table: &TableState,
+    unread: &BTreeSet<String>,
+    mut change: Change,
+) -> Result<(Change, PlannedTable)> {
     let present = table.def();
     let (database, name) = (present.database.clone(), present.name.clone());
     let mut properties = present.properties.clone();
@@ -50,7 +53,7 @@ fn update(mut wanted: Definition, table: &TableState, mut change: Change) -> Res
     keep_comments(&mut wanted.def, present);
 
     let rekeyed = wanted.def.partition_keys.len() != present.partition_keys.len();
-    let gone = gone(table, &wanted, rekeyed)?;
+    let gone = gone(table, &wanted, unread, rekeyed)?;
     let (mut new, mut changed) = (0, 0);
     let mut puts = Vec::new();
     for partition in &wanted.partitions {
@@ -94,16 +97,28 @@ fn update(mut wanted: Definition, table: &TableState, mut change: Change) -> Res
     Ok((change, planned))
 }
 
-/// Partitions below the table's folder that no file is in any more; all of them if the keys change.
-fn gone(table: &TableState, wanted: &Definition, rekeyed: bool) -> Result<Vec<PartitionValues>> {
+/// Partitions below the table's folder that no file is in any more; all of them if the keys change. One whose files could not
+/// be read is not gone.
+fn gone(
+    table: &TableState,
+    wanted: &Definition,
+    unread: &BTreeSet<String>,
+    rekeyed: bool,
+) -> Result<Vec<PartitionValues>> {
     let present: BTreeSet<&PartitionValues> = wanted.partitions.iter().map(|partition| &partition.values).collect();
     let index = table.partitions();
     let rows = index.select(&Domains::all())?;
     let gone = index.partitions(&rows).filter(|partition| {
         let elsewhere = matches!(partition.location, PartitionLocation::At(_));
-        rekeyed || (!elsewhere && !present.contains(&partition.values))
+        rekeyed
+            || !(elsewhere || present.contains(&partition.values) || any_below(unread, &partition.path(table.def())))
     });
     Ok(gone.map(|partition| partition.values).collect())
+}
+
+fn any_below(paths: &BTreeSet<String>, folder: &str) -> bool {
+    let folder = format!("{folder}/");
+    paths.range(folder.clone()..).next().is_some_and(|path| path.starts_with(&folder))
 }
 
 /// Properties are a person's; everything else is the files'.

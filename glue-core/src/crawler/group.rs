@@ -218,7 +218,7 @@ impl Grouping<'_> {
 
     /// Folders that name no key: partitions if there is nothing else here and their columns are alike.
     fn join_unnamed(&mut self, root: &str, alike: Vec<Folder>, folders: usize) -> Vec<Candidate> {
-        let dated = alike.iter().all(|(folder, _)| folder.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-'));
+        let dated = alike.iter().all(|(folder, _)| is_dated(folder));
         let sets: Vec<BTreeSet<&str>> = alike.iter().map(|(_, table)| names(&table.columns)).collect();
         let similar = |a: usize, b: usize| match (sets.get(a), sets.get(b)) {
             (Some(a), Some(b)) => similarity(a, b),
@@ -286,7 +286,13 @@ impl Grouping<'_> {
     }
 }
 
-fn join(root: &str, below: &str) -> String {
+/// Whether a folder is named by a date or a number.
+pub(super) fn is_dated(folder: &str) -> bool {
+    folder.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
+}
+
+/// The path of what lies below a root; either may be empty.
+pub(super) fn join(root: &str, below: &str) -> String {
     match (root.is_empty(), below.is_empty()) {
         (true, _) => below.to_owned(),
         (_, true) => root.to_owned(),

@@ -5,7 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use table_core::infer::ObservedFields;
+use table_core::partition_path;
 
+use super::group;
 use super::profile::{Delimited, Header};
 
 /// Two first rows that share so much name the same columns.
@@ -13,13 +15,13 @@ const OVERLAP_MIN: f64 = 0.5;
 
 /// For each file (path and what it holds), whether its first row names the columns.
 ///
-/// A file of which that is not sure has a header if a neighbour of the same folder and width names some of the same columns,
-/// or if no neighbour is as unsure. Unsure neighbours whose first rows have nothing in common are data.
+/// A file of which that is not sure has a header if a neighbour of the same width names some of the same columns, or if no
+/// neighbour is as unsure. Unsure neighbours whose first rows have nothing in common are data. Neighbours lie in the same folder,
+/// or in folders that are partitions of the same one.
 pub(super) fn settle(files: &[(&str, &Delimited)]) -> Vec<bool> {
-    let mut neighbours: BTreeMap<(&str, u8, usize), Vec<usize>> = BTreeMap::new();
+    let mut neighbours: BTreeMap<(String, u8, usize), Vec<usize>> = BTreeMap::new();
     for (index, (path, delimited)) in files.iter().enumerate() {
-        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-        neighbours.entry((folder, delimited.delimiter, delimited.first.len())).or_default().push(index);
+        neighbours.entry((neighbourhood(path), delimited.delimiter, delimited.first.len())).or_default().push(index);
     }
     let mut settled: Vec<bool> = files.iter().map(|(_, delimited)| delimited.header == Header::Sure).collect();
     for group in neighbours.values() {
@@ -49,6 +51,17 @@ pub(super) fn settle(files: &[(&str, &Delimited)]) -> Vec<bool> {
         }
     }
     settled
+}
+
+/// The folder of a file, alike for all partitions: `t/day=*` for `t/day=1/a.csv`, `logs/*` for `logs/2024-01/a.csv`.
+fn neighbourhood(path: &str) -> String {
+    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let alike = |part: &str| match partition_path::parse_folder(part) {
+        Some((key, _)) => format!("{}=*", key.to_lowercase()),
+        None if group::is_dated(part) => "*".to_owned(),
+        None => part.to_owned(),
+    };
+    folder.split('/').map(alike).collect::<Vec<_>>().join("/")
 }
 
 fn names(file: &Delimited) -> BTreeSet<String> {

@@ -1,7 +1,8 @@
 //! What a crawler remembers of each file, so that an unchanged one is not read again.
 //!
 //! One versioned object per crawler: JSON of `{"format":1,"files":{path:{"stamp":...,"size":...,"profile":...}}}`.
-//! Invariant: memory only saves reading. Losing it, or a part of it, changes no result.
+//! Invariant: memory saves reading, and stands in for a file that cannot be read now. Otherwise losing it, or a part of it,
+//! changes no result.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! Crawlers: list, look at what is new, infer, group, commit once.
 //!
 //! Invariant: what a crawl commits is a function of the files that it listed, not of the order in which they were read, nor of
-//! what was known before; a crawl that finds nothing new commits nothing. A file that cannot be read costs that file and a
-//! line in the plan.
+//! what was known before; a crawl that finds nothing new commits nothing. A file that cannot be read costs a line in the plan: it
+//! stands as it was last read, and one never read costs that file, but no partition that the catalog has.
 
 mod classify;
 mod define;
@@ -14,10 +14,12 @@ mod header;
 mod keys;
 mod listing;
 mod memory;
+mod names;
 mod plan;
 mod profile;
 mod read;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -71,6 +73,8 @@ impl fmt::Debug for Crawler {
 struct Survey {
     listing: Listing,
     profiles: Files,
+    /// Paths of the files that could not be read.
+    unread: BTreeSet<String>,
     files_read: usize,
     memory_version: u64,
     memory_changed: bool,
@@ -203,17 +207,17 @@ impl Crawler {
         let exclude: Vec<Glob> = self.exclude.iter().map(|pattern| Glob::parse(pattern)).collect::<Result<_>>()?;
         let mut listing = listing::list(&self.data, &self.target, &exclude).await?;
         let (memory_version, known) = self.memory.load().await?;
-        let mut profiles = Files::new();
-        let mut unread = Vec::new();
+        let (mut profiles, mut unread) = (Files::new(), BTreeSet::new());
+        let mut to_read = Vec::new();
         for file in &listing.files {
             match known.get(file.object.location.as_ref()).filter(|known| known.is_of(&file.object)) {
                 Some(known) => drop(profiles.insert(file.object.location.to_string(), Arc::clone(known))),
-                None => unread.push(file.clone()),
+                None => to_read.push(file.clone()),
             }
         }
-        let total = unread.len();
+        let total = to_read.len();
         self.tell(CrawlEvent::Listed { files: listing.files.len(), to_read: total });
-        let reads = unread.into_iter().map(|file| self.look(file));
+        let reads = to_read.into_iter().map(|file| self.look(file));
         let mut reads = stream::iter(reads).buffer_unordered(self.files_at_once);
         let mut done = 0;
         while let Some((file, profile)) = reads.next().await {
@@ -222,12 +226,18 @@ impl Crawler {
             self.tell(CrawlEvent::FileRead { path: path.clone(), done, total });
             match profile {
                 Ok(profile) => drop(profiles.insert(path, Arc::new(Remembered::new(&file.object, profile)))),
-                Err(error) => listing.problems.push(Problem::new(path, format!("it could not be read: {error:?}"))),
+                Err(error) => {
+                    let before = known.get(&path).map(|known| profiles.insert(path.clone(), Arc::clone(known)));
+                    let stands = if before.is_some() { "; it stands as it was last read" } else { "" };
+                    let reason = format!("it could not be read{stands}: {error:?}");
+                    unread.insert(path.clone());
+                    listing.problems.push(Problem::new(path, reason));
+                }
             }
         }
         listing.problems.sort_by(|a, b| a.path.cmp(&b.path));
         let memory_changed = total > 0 || profiles.len() != known.len();
-        Ok(Survey { listing, profiles, files_read: total, memory_version, memory_changed })
+        Ok(Survey { listing, profiles, unread, files_read: total, memory_version, memory_changed })
     }
 
     async fn look(&self, file: Listed) -> (Listed, Result<profile::Profile>) {
@@ -242,15 +252,17 @@ impl Crawler {
         let (candidates, loose) = group::group(&members);
         problems.extend(loose.into_iter().map(|problem| Problem::new(self.within(&problem.path), problem.reason)));
         self.tell(CrawlEvent::Grouped { tables: candidates.len() });
-        let names = define::names(&candidates, self.target.as_ref(), &self.table_prefix);
+        let database = self.database.to_lowercase();
+        let location_of = |name: &str| Some(state.table(&database, name)?.def().location.as_str());
+        let names = names::names(&candidates, self.target.as_ref(), &self.table_prefix, location_of);
         let mut change = Change::new();
         if !candidates.is_empty() && state.database(&self.database).is_none() {
             change = change.create_database(Database::new(&self.database));
         }
-        let database = self.database.to_lowercase();
         let mut tables = Vec::with_capacity(candidates.len());
         for (candidate, name) in candidates.iter().zip(names) {
-            let mut wanted = define::define(candidate, &name, &database, self.target.as_ref(), &sizes);
+            let mut wanted = define::define(candidate, &name.name, &database, self.target.as_ref(), &sizes);
+            wanted.reasons.extend(name.reason);
             if wanted.def.columns.is_empty() {
                 problems.push(Problem::new(wanted.def.location, "the files have no columns"));
                 continue;
@@ -258,7 +270,7 @@ impl Crawler {
             problems.append(&mut wanted.problems);
             wanted.def = wanted.def.normalized()?;
             wanted.def.properties.insert("UPDATED_BY_CRAWLER".to_owned(), self.name.clone());
-            let (next, planned) = diff::diff(wanted, state, change)?;
+            let (next, planned) = diff::diff(wanted, state, &survey.unread, change)?;
             change = next;
             tables.push(planned);
         }
@@ -313,7 +325,8 @@ fn members(survey: &Survey, problems: &mut Vec<Problem>) -> (Vec<Member>, Vec<Fi
                 continue;
             }
         };
-        let rows = (!known.profile.cut).then(|| columns.rows());
+        let is_exact = !known.profile.cut && known.is_of(&file.object);
+        let rows = is_exact.then(|| columns.rows());
         sizes.push(FileSize { bytes: file.object.size, rows });
         members.push(Member { relative, kind, columns });
     }

@@ -109,6 +109,56 @@ async fn one_unreadable_file_costs_that_file_and_a_line() {
     assert_eq!((again.plan.files_read, again.plan.problems.len(), again.committed), (1, 2, None));
 }
 
+/// `inner`, of which nothing under `t/day=2` can be read.
+fn without_day_2(inner: &Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
+    let rules = vec![Rule::on(&[Operation::Get], Effect::Fail(Failure::PermissionDenied)).under("t/day=2")];
+    Arc::new(FaultStore::with_rules(Arc::clone(inner), 1, Arc::new(durable_core::SystemClock::new()), rules))
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_not_gone() {
+    let data = lake(&FILES).await;
+    let glue = Glue::memory().open().await.unwrap();
+    crawl(&glue, &data, "").await;
+    let before = table(&glue, "t").await;
+
+    // It changed since it was read: it stands as it was then.
+    data.put(&Path::from("t/day=2/a.csv"), "v,id,more\ny,2.5,m\n".into()).await.unwrap();
+    for _ in 0..2 {
+        let report = crawl(&glue, &without_day_2(&data), "").await;
+        assert_eq!((report.plan.files_read, report.plan.tables[0].partitions_gone), (1, 0));
+        assert!(report.plan.problems[0].reason.contains("it stands as it was last read"), "{:?}", report.plan.problems);
+        assert!(table(&glue, "t").await.same_definition(&before));
+    }
+    // Nothing is remembered of it: its partition stays.
+    let other = glue.crawler("forgetful", without_day_2(&data), Path::default()).with_database("db");
+    assert_eq!(other.run().await.unwrap().plan.tables[0].partitions_gone, 0);
+    let kept = glue.catalog().table_state("db", "t").await.unwrap();
+    assert!(kept.partitions().find(&[Some("2".to_owned())]).unwrap().is_some());
+
+    let report = crawl(&glue, &data, "").await;
+    assert!(report.plan.problems.is_empty(), "{:?}", report.plan.problems);
+    assert!(shape(&*table(&glue, "t").await).contains("more:string"));
+}
+
+#[tokio::test]
+async fn a_table_keeps_its_name_whatever_comes_beside_it() {
+    let data = lake(&[("m/sales/a.json", "{\"k\":1}\n")]).await;
+    let glue = Glue::memory().open().await.unwrap();
+    crawl(&glue, &data, "").await;
+    // Its folder sorts earlier and later.
+    for folder in ["a", "z"] {
+        data.put(&Path::from(format!("{folder}/sales/a.csv")), "id,v\n1,x\n".into()).await.unwrap();
+        let report = crawl(&glue, &data, "").await;
+        let new: Vec<_> = report.plan.tables.iter().filter(|table| table.outcome == Outcome::New).collect();
+        assert_eq!((new.len(), new[0].location.as_str()), (1, format!("{folder}/sales").as_str()));
+        assert!(new[0].name.starts_with("sales_") && new[0].reasons.iter().any(|why| why.contains("lies elsewhere")));
+        assert_eq!(table(&glue, "sales").await.location, "m/sales");
+        assert_eq!(crawl(&glue, &data, "").await.committed, None);
+    }
+    assert_eq!(glue.catalog().tables("db").await.unwrap().len(), 3);
+}
+
 #[tokio::test]
 async fn planning_writes_nothing_and_progress_is_told() {
     let data = lake(&FILES).await;

@@ -6,6 +6,7 @@ mod catalog_conformance;
 mod concurrent_commits;
 mod crawl_is_idempotent;
 mod crawl_partitions;
+mod format_is_stable;
 mod handles_are_shareable;
 mod lake;
 mod opening_does_not_follow_history;

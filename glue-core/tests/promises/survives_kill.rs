@@ -58,7 +58,8 @@ fn every_acknowledged_commit_is_there() {
     println!("{tally:?}");
     assert_eq!(missing, 0);
     assert_eq!(tally.kills, KILLS);
-    assert!(tally.acks > 100, "the kills came before anything was acknowledged: {tally:?}");
+    // In every second round the delay to the kill begins with the first acknowledgement.
+    assert!(tally.acks >= KILLS as usize / 2, "the kills came before anything was acknowledged: {tally:?}");
 }
 
 #[test]

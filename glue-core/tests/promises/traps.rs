@@ -94,6 +94,25 @@ async fn files_without_a_header_keep_their_first_rows() {
 }
 
 #[tokio::test]
+async fn partitions_of_text_are_asked_together_for_a_header() {
+    for (folders, keys) in [(["day=1", "day=2"], "day:int"), (["2024-01", "2024-02"], "partition_0:string")] {
+        let both = |first: &'static str, second: &'static str| -> Vec<(String, String)> {
+            folders
+                .into_iter()
+                .zip([first, second])
+                .map(|(f, text)| (format!("t/{f}/a.csv"), text.to_owned()))
+                .collect()
+        };
+        let data = both("ann,rome\nbob,oslo\n", "cid,lima\ndan,rome\n");
+        let read = check(&data, &format!("col0:string col1:string | {keys}")).await;
+        assert_eq!(read["col0"], ["ann", "bob", "cid", "dan"]);
+        let headed = both("name,city\nann,rome\n", "name,city\ncid,lima\n");
+        let read = check(&headed, &format!("name:string city:string | {keys}")).await;
+        assert_eq!(read["name"], ["ann", "cid"]);
+    }
+}
+
+#[tokio::test]
 async fn integers_past_64_bits_lose_no_digit() {
     let read = check(&files(&[("a.csv", "id\n1\n"), ("b.csv", "id\n9223372036854775808\n")]), "id:decimal(19,0)").await;
     assert_eq!(read["id"], ["1", "9223372036854775808"]);
