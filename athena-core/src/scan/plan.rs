@@ -94,7 +94,8 @@ impl ScanTotals {
         } else {
             let files: BTreeSet<_> =
                 surveys.iter().flat_map(|survey| &survey.files).map(|file| &file.object_meta.location).collect();
-            (surveys.iter().map(|survey| survey.partitions).max().unwrap_or(0) as u64, files.len() as u64)
+            let partitions: BTreeSet<_> = surveys.iter().flat_map(|survey| &survey.partition_values).collect();
+            (partitions.len() as u64, files.len() as u64)
         };
         let add = |sum: Option<u64>, known: Option<u64>| Some(sum?.saturating_add(known?));
         Self {

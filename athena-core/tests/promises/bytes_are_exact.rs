@@ -64,3 +64,12 @@ async fn row_groups_that_cannot_match_are_not_read() {
     assert_eq!(rows.len(), 11);
     assert!(few.statistics.data_scanned_bytes * 2 < all.statistics.data_scanned_bytes, "{few:?} of {all:?}");
 }
+
+#[tokio::test]
+async fn a_table_that_is_scanned_twice_counts_each_partition_and_file_once() {
+    let athena = Lake::with_events().await.athena();
+    let count = |months: &str| format!("select count(*) from events where month in ({months})");
+    let (_, execution) = texts(&athena, &format!("{} union all {}", count("1, 2, 4"), count("3, 4"))).await;
+    let statistics = execution.statistics;
+    assert_eq!((statistics.partitions_read, statistics.files_read, statistics.partitions_total), (16, 32, 24));
+}

@@ -19,7 +19,7 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use super::filter;
-use crate::{Domains, Error, Metastore, PartitionDef, Result, Scalar, TableDef};
+use crate::{Domains, Error, Metastore, PartitionDef, PartitionValues, Result, Scalar, TableDef};
 
 /// Prefixes listed at a time.
 const LISTINGS_AT_A_TIME: usize = 32;
@@ -38,6 +38,8 @@ pub struct Survey {
     pub files: Vec<PartitionedFile>,
     /// Partitions left; 1 for a table without partition keys.
     pub partitions: usize,
+    /// The values of each partition left; no values, once, for a table without partition keys.
+    pub partition_values: Vec<PartitionValues>,
     /// Partitions of the table; 1 for a table without partition keys.
     pub partitions_total: usize,
     /// Bytes of the files left.
@@ -63,6 +65,7 @@ pub(super) async fn survey(
         return Ok(Survey {
             files,
             partitions: 1,
+            partition_values: vec![PartitionValues::new()],
             partitions_total: 1,
             bytes,
             bytes_total: Some(bytes),
@@ -82,7 +85,8 @@ pub(super) async fn survey(
     let (bytes, count) = (sum(&files), files.len() as u64);
     let (bytes_total, files_total) = totals(metastore, table, &survivors, selection.total, bytes, count).await?;
     let (partitions, partitions_total) = (survivors.len(), selection.total);
-    Ok(Survey { files, partitions, partitions_total, bytes, bytes_total, files_total })
+    let partition_values = survivors.into_iter().map(|partition| partition.values).collect();
+    Ok(Survey { files, partitions, partition_values, partitions_total, bytes, bytes_total, files_total })
 }
 
 fn sum(files: &[PartitionedFile]) -> u64 {
