@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use async_trait::async_trait;
 use athena_core::{Athena, QueryState};
 use futures::{StreamExt, TryStreamExt};
-use object_store::path::Path;
 use object_store::ObjectStore;
+use object_store::path::Path;
 use table_core::{Change, Domains, MemoryMetastore, Metastore, Selection, TableDef};
 use tokio::sync::Semaphore;
 
