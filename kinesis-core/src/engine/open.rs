@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use durable_core::Clock;
 use durable_core::journal::{Checkpoint, JournalBuilder, Position, Recovery};
@@ -83,15 +84,17 @@ async fn recover(state: &State, recovery: &mut Recovery) -> Result<Position> {
             *at
         }
     };
+    let unsealed = || usize::try_from(state.unsealed_bytes.load(Ordering::Acquire)).unwrap_or(usize::MAX);
     while let Some(frame) = recovery.next().await? {
+        let before = unsealed();
         state.apply(std::slice::from_ref(&frame))?;
+        // Frame by frame, since the deletion of a stream gives back what its records took.
+        state.room.take_recovered(unsealed().saturating_sub(before));
     }
     let counters = &state.counters;
     counters.recovered_records.add(counters.incoming_records.get());
     counters.incoming_records.reset();
     counters.incoming_bytes.reset();
-    let unsealed = state.unsealed_bytes.load(std::sync::atomic::Ordering::Acquire);
-    state.room.take_recovered(usize::try_from(unsealed).unwrap_or(usize::MAX));
     Ok(at)
 }
 

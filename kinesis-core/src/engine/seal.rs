@@ -44,6 +44,8 @@ pub(crate) struct Sealer {
     garbage: Vec<Path>,
     /// Shards of which a checkpoint still names segments that were trimmed.
     trimmed: BTreeSet<Dirty>,
+    /// A seal failed: its checkpoint may stand beyond `at`, so none can be written there until another one is made.
+    unsettled: bool,
     requests: mpsc::Receiver<SealRequest>,
 }
 
@@ -72,7 +74,7 @@ impl Sealer {
         orphans: Vec<Path>,
         requests: mpsc::Receiver<SealRequest>,
     ) -> Self {
-        Self { engine, at, garbage: orphans, trimmed: BTreeSet::new(), requests }
+        Self { engine, at, garbage: orphans, trimmed: BTreeSet::new(), unsettled: false, requests }
     }
 
     /// Works until the instance is closed.
@@ -149,7 +151,8 @@ impl Sealer {
 
     fn seal_is_due(&self) -> bool {
         let state = &self.engine.state;
-        if state.unsealed_bytes.load(Ordering::Acquire) >= state.seal_at_bytes || state.room.wanted() {
+        let full = state.unsealed_bytes.load(Ordering::Acquire) >= state.seal_at_bytes;
+        if self.unsettled || full || state.room.wanted() {
             return true;
         }
         let (unsealed, deleted) = {
@@ -167,6 +170,7 @@ impl Sealer {
     async fn seal(&mut self) -> Result<()> {
         let cut = self.cut()?;
         let result = self.seal_cut(&cut).await;
+        self.unsettled = result.is_err();
         let mut catalog = self.engine.state.catalog();
         match result {
             Ok(()) => {
@@ -235,6 +239,11 @@ impl Sealer {
         }
         let changes = {
             let catalog = self.engine.state.catalog();
+            if self.trimmed.iter().any(|dirty| !catalog.streams.contains_key(&dirty.stream())) {
+                // A stream was deleted meanwhile, behind where the checkpoint stands: the seal that is due with that
+                // takes all of it out.
+                return Ok(());
+            }
             self.trimmed.iter().map(|dirty| part(&catalog, dirty)).collect::<Result<Vec<_>>>()?
         };
         self.write(self.at, changes).await?;
@@ -352,4 +361,72 @@ async fn encode_segment(
     encoded
         .await
         .map_err(|error| Error::new(ErrorKind::Internal, "encoding a segment did not finish").with_source(error))?
+}
+
+#[cfg(test)]
+mod tests {
+    use durable_core::ManualClock;
+    use durable_core::journal::Journal;
+    use object_store::memory::InMemory;
+    use testkit::fault_store::{Effect, Failure, FaultStore, Operation, Rule};
+
+    use super::*;
+    use crate::engine::open::{Components, open};
+    use crate::put::{PutBatch, PutRecord};
+    use crate::settings::Settings;
+
+    const DAY_AND_MORE: Duration = Duration::from_secs(25 * 3600);
+
+    /// An engine whose sealer does only what it is told.
+    async fn opened(store: &Arc<dyn ObjectStore>, clock: &ManualClock) -> (Arc<Engine>, Sealer) {
+        let clock = Arc::new(clock.clone());
+        let components = Components {
+            store: store.clone(),
+            root: Path::default(),
+            journal: Journal::store(store.clone(), Path::from("journal")).clock(clock.clone()),
+            clock,
+            settings: Settings::default(),
+        };
+        open(components).await.unwrap()
+    }
+
+    async fn put(engine: &Engine, stream: &StreamState) {
+        engine.put(stream, &PutBatch::new(vec![PutRecord::new("data", "key")])).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_deleted_while_it_is_trimmed_does_not_keep_the_next_opening_from_reading_the_journal() {
+        let (store, clock) = (Arc::new(InMemory::new()) as Arc<dyn ObjectStore>, ManualClock::default());
+        let (engine, mut sealer) = opened(&store, &clock).await;
+        let stream = engine.create_stream("s".parse().unwrap(), 1).await.unwrap();
+        put(&engine, &stream).await;
+        sealer.seal().await.unwrap();
+        put(&engine, &stream).await;
+        clock.advance(DAY_AND_MORE);
+        sealer.trim();
+        engine.delete_stream(&stream).await.unwrap();
+        sealer.forget().await.unwrap();
+        // As if the process had died here.
+        let (engine, mut sealer) = opened(&store, &clock).await;
+        assert_eq!(engine.stream(&stream.name).unwrap_err().kind(), ErrorKind::NotFound);
+        sealer.seal().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn retention_goes_on_after_a_checkpoint_of_which_nobody_knows_whether_it_was_made() {
+        let clock = ManualClock::default();
+        let rule = Rule::on(&[Operation::Delete], Effect::Fail(Failure::PermissionDenied)).under("journal").at_call(0);
+        let store = FaultStore::with_rules(Arc::new(InMemory::new()), 1, Arc::new(clock.clone()), vec![rule]);
+        let (engine, mut sealer) = opened(&(Arc::new(store.clone()) as Arc<dyn ObjectStore>), &clock).await;
+        let stream = engine.create_stream("s".parse().unwrap(), 1).await.unwrap();
+        put(&engine, &stream).await;
+        while sealer.seal().await.is_ok() {
+            put(&engine, &stream).await;
+        }
+        store.assert_all_fired();
+        clock.advance(DAY_AND_MORE);
+        sealer.round().await.unwrap();
+        let segments = store.inner().list(Some(&"segments".into())).count().await;
+        assert_eq!(segments, 0);
+    }
 }

@@ -275,7 +275,8 @@ impl Catalog {
         let stream = self.stream(id)?.clone();
         self.streams.remove(&id);
         self.names.remove(&stream.name);
-        self.dirty.retain(|dirty| dirty.stream() != id);
+        // A consumer that was deleted before still has a part of the checkpoint, which only this remembers.
+        self.dirty.retain(|dirty| dirty.stream() != id || matches!(dirty, Dirty::Consumer(..)));
         self.unsealed.retain(|(stream, _)| *stream != id);
         stream.deleted.store(true, Ordering::Release);
         for shard in stream.shards.values() {
@@ -291,7 +292,7 @@ impl Catalog {
 }
 
 impl Dirty {
-    fn stream(&self) -> u64 {
+    pub(crate) fn stream(&self) -> u64 {
         match self {
             Self::Stream(id) | Self::Shard(id, _) | Self::Consumer(id, _) | Self::Producers(id) => *id,
         }

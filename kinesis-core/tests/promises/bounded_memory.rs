@@ -77,3 +77,25 @@ async fn a_batch_larger_than_half_the_tail_is_refused() {
     assert_eq!(stream.put_record(record).await.unwrap_err().kind(), ErrorKind::LimitExceeded);
     put(&stream, [1]).await;
 }
+
+#[tokio::test]
+async fn a_restart_counts_what_is_in_memory_though_a_stream_was_deleted() {
+    let rules = vec![Rule::on(&[Operation::Put], Effect::Fail(Failure::Unavailable)).under("k/segments")];
+    let store = FaultStore::with_rules(Arc::new(InMemory::new()), 1, Arc::new(SystemClock::new()), rules);
+    let dir = tempfile::tempdir().unwrap();
+    let clock = ManualClock::default();
+    let open = async || {
+        let builder = Kinesis::on(Arc::new(store.clone()), "k").journal_dir(dir.path()).with_settings(small_settings());
+        builder.with_clock(Arc::new(clock.clone())).open().await.unwrap()
+    };
+    let kinesis = open().await;
+    put(&kinesis.create_stream("deleted", 2).await.unwrap(), 0..40).await;
+    let kept = kinesis.create_stream("kept", 2).await.unwrap();
+    put(&kept, 0..20).await;
+    kinesis.delete_stream("deleted").await.unwrap();
+    let held = kinesis.metrics().tail_bytes;
+    kinesis.close().await.unwrap();
+    let kinesis = open().await;
+    assert_eq!(kinesis.metrics().tail_bytes, held);
+    assert_eq!(numbers(&kinesis.stream("kept").unwrap()).await, (0..20).collect::<Vec<_>>());
+}

@@ -61,3 +61,24 @@ async fn an_instance_that_was_taken_over_touches_nothing() {
     assert_eq!(numbers(&new_stream).await, (0..20).collect::<Vec<_>>());
     new.close().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_deleted_streams_consumers_go_with_it() {
+    const STATE: &str = "what a consumer left";
+    let store = Arc::new(InMemory::new());
+    let kinesis = Kinesis::on(store.clone(), "k").open().await.unwrap();
+    let stream = kinesis.create_stream("s", 1).await.unwrap();
+    for consumer in ["early", "late"] {
+        stream.commit(consumer, std::collections::BTreeMap::new(), Some(STATE.into())).await.unwrap();
+    }
+    kinesis.seal().await.unwrap();
+    stream.delete_consumer("early").await.unwrap();
+    kinesis.delete_stream("s").await.unwrap();
+    kinesis.seal().await.unwrap();
+    let listed: Vec<_> = store.list(None).try_collect().await.unwrap();
+    for object in listed {
+        let bytes = store.get(&object.location).await.unwrap().bytes().await.unwrap();
+        let found = bytes.windows(STATE.len()).any(|window| window == STATE.as_bytes());
+        assert!(!found, "{} still holds the state of a deleted stream's consumer", object.location);
+    }
+}
