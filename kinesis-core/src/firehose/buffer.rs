@@ -147,6 +147,25 @@ impl Buffers {
         Some(buffer)
     }
 
+    /// Takes the first of these buffers: one, and more as long as all have at most `runs_max` runs.
+    pub(super) fn take_within(
+        &mut self,
+        keys: impl IntoIterator<Item = BufferKey>,
+        runs_max: usize,
+    ) -> Vec<(BufferKey, Buffer)> {
+        let (mut taken, mut runs) = (Vec::new(), 0);
+        for key in keys {
+            runs += self.open.get(&key).map_or(0, |buffer| buffer.runs);
+            if !taken.is_empty() && runs > runs_max {
+                break;
+            }
+            if let Some(buffer) = self.take(&key) {
+                taken.push((key, buffer));
+            }
+        }
+        taken
+    }
+
     /// Buffers that are large or old enough, or in too many pieces.
     pub(super) fn due(&self, bytes: usize, interval: Duration, now: Duration) -> Vec<BufferKey> {
         let due = |buffer: &Buffer| {

@@ -32,7 +32,7 @@ use crate::{Error, ErrorKind, Result};
 const FORMAT: u32 = 1;
 /// Runs of records in all objects that are sealed and not delivered: sealing waits beyond it, so that the state stays
 /// within [`CONSUMER_STATE_BYTES_MAX`](crate::limits::CONSUMER_STATE_BYTES_MAX).
-pub(super) const SEALED_RUNS_MAX: usize = 262_144;
+pub(super) const SEALED_RUNS_MAX: usize = 131_072;
 /// Objects that are sealed and not delivered: sealing waits beyond it.
 pub(super) const SEALED_MAX: usize = 1_000;
 /// Runs of records in one buffer: it is sealed beyond it.
@@ -218,9 +218,16 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
-    use arrow_schema::{DataType, Field};
+    use std::time::Duration;
 
+    use arrow_schema::{DataType, Field};
+    use chrono::DateTime;
+
+    use super::super::buffer::{BufferKey, Buffers};
+    use super::super::sealing::SEALED_AT_ONCE_RUNS;
     use super::*;
+    use crate::limits::CONSUMER_STATE_BYTES_MAX;
+    use crate::stream::SequenceNumber;
 
     fn object(first: u64, last: u64, schema: u64) -> SealedObject {
         let mut members = RangeSet::default();
@@ -272,6 +279,33 @@ mod tests {
         ledger.delivered(sealed);
         assert!(ledger.schema_of(narrow).is_none());
         assert!(ledger.schema_of(wide).is_some());
+    }
+
+    /// As many partitions as one commit seals, each with records that have nothing but others' around them.
+    #[test]
+    fn what_is_sealed_before_sealing_waits_can_be_committed() {
+        const RECORDS: u64 = 900_000;
+        const PARTITIONS: u64 = 128;
+        const STEP: u64 = 200;
+        let key = |partition: u64| BufferKey::Partition(PartitionKeys::new([("p", partition.to_string())]));
+        let number = |record: u64| SequenceNumber::new(1, ShardId::new(2), record * STEP, 1);
+        let mut buffers = Buffers::default();
+        for partition in 0..PARTITIONS {
+            buffers.with_buffer(&key(partition), Duration::ZERO, |buffer| {
+                for record in (1 + partition..RECORDS).step_by(usize::try_from(PARTITIONS).unwrap()) {
+                    let previous = SequenceNumber::new(1, ShardId::new(2), record * STEP - 1, 1);
+                    buffer.push(number(record), DateTime::UNIX_EPOCH, b"", None, Some(previous));
+                }
+            });
+        }
+        let mut ledger = Ledger::default();
+        while ledger.has_room() && !buffers.is_empty() {
+            for (_, buffer) in buffers.take_within(buffers.all(), SEALED_AT_ONCE_RUNS) {
+                ledger.seal(SealedObject { members: buffer.members().clone(), ..object(0, 0, 0) });
+            }
+        }
+        let bytes = ledger.write().unwrap().len();
+        assert!(bytes < CONSUMER_STATE_BYTES_MAX / 2, "{bytes} bytes of state for {} runs ahead", ledger.runs_ahead());
     }
 
     #[test]

@@ -20,6 +20,10 @@ pub(super) const PREFIX_BYTES_MAX: usize = 512;
 /// What a prefix without expressions gets behind it.
 const DEFAULT_TIME: &str = "!{timestamp:yyyy/MM/dd/HH/}";
 const RANDOM_CHARS: usize = 11;
+/// Bytes of one folder or name: as long as those of the usual file systems can be.
+const FOLDER_BYTES_MAX: usize = 255;
+/// Bytes that an object's own name has behind the prefix, at most.
+const OBJECT_NAME_BYTES: usize = 160;
 
 /// A parsed prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +68,7 @@ impl Prefixes {
                 "prefix '{prefix}' holds !{{firehose:error-output-type}}, which belongs into the error output prefix"
             )));
         }
+        let errors_text = errors.unwrap_or(prefix);
         let errors = match errors {
             Some(errors) => Self::errors(errors)?,
             None if data.has_expressions() => {
@@ -75,6 +80,8 @@ impl Prefixes {
             None => Self::errors(prefix)?,
         };
         let data = if data.has_expressions() { data } else { Prefix::parse(&format!("{prefix}{DEFAULT_TIME}"))? };
+        data.check_path(prefix)?;
+        errors.check_path(errors_text)?;
         Ok(Self { data, errors })
     }
 
@@ -161,9 +168,29 @@ impl Prefix {
         out
     }
 
-    /// Bytes that the prefix has for these keys, whatever the time.
-    pub(super) fn rendered_bytes(&self, keys: &PartitionKeys) -> usize {
-        self.render(DateTime::UNIX_EPOCH, keys, None, &mut SmallRng::seed_from_u64(0)).len()
+    /// Refuses what the text in timestamp patterns makes no path of: that is known only once it is rendered.
+    fn check_path(&self, prefix: &str) -> Result<()> {
+        let keys = self.query_keys().into_iter().chain(self.lambda_keys());
+        check_text(&self.sample(&PartitionKeys::new(keys.map(|key| (key, "x")))), prefix)
+    }
+
+    /// Why no object can have this prefix with these keys, whatever the time.
+    pub(super) fn refusal(&self, keys: &PartitionKeys) -> Option<String> {
+        let rendered = self.sample(keys);
+        let refused = |what: &str, bytes: usize, most: usize| {
+            (bytes > most).then(|| format!("{what} with these partition keys has {bytes} bytes, more than {most}"))
+        };
+        refused("the prefix", rendered.len(), PREFIX_BYTES_MAX).or_else(|| {
+            let (folders, name) = rendered.rsplit_once('/').unwrap_or(("", &rendered));
+            let folder = folders.split('/').map(str::len).max().unwrap_or(0);
+            let name = if name.is_empty() { 0 } else { name.len() + OBJECT_NAME_BYTES };
+            refused("a folder or name", folder.max(name), FOLDER_BYTES_MAX).filter(|_| !keys.is_empty())
+        })
+    }
+
+    /// The prefix at some time, with these keys.
+    fn sample(&self, keys: &PartitionKeys) -> String {
+        self.render(DateTime::UNIX_EPOCH, keys, None, &mut SmallRng::seed_from_u64(0))
     }
 }
 
@@ -184,12 +211,17 @@ impl Part {
     }
 }
 
-/// Text between expressions: no control characters, and no folder that a path gives a meaning to.
-fn push_literal(parts: &mut Vec<Part>, literal: &str, prefix: &str) -> Result<()> {
-    let bad_folder = literal.split('/').any(|folder| folder == "." || folder == "..");
-    if bad_folder || literal.chars().any(char::is_control) {
+fn check_text(text: &str, prefix: &str) -> Result<()> {
+    let bad_folder = text.split('/').any(|folder| folder == "." || folder == "..");
+    if bad_folder || text.chars().any(char::is_control) {
         return Err(Error::invalid(format!("prefix {prefix:?} holds a control character or a folder . or ..")));
     }
+    Ok(())
+}
+
+/// Text between expressions: no control characters, and no folder that a path gives a meaning to.
+fn push_literal(parts: &mut Vec<Part>, literal: &str, prefix: &str) -> Result<()> {
+    check_text(literal, prefix)?;
     if !literal.is_empty() {
         parts.push(Part::Literal(literal.to_owned()));
     }
@@ -272,6 +304,9 @@ mod tests {
             ("in/", Some("e/!{timestamp:yyyy}")),
             ("in/", Some("e/!{partitionKeyFromQuery:day}/!{firehose:error-output-type}/")),
             ("../", None),
+            ("!{timestamp:../yyyy}/", Some("e/")),
+            ("a/!{timestamp:.}!{timestamp:.}/", Some("e/")),
+            ("in/", Some("!{timestamp:'./'}!{firehose:error-output-type}/")),
             ("a\n/", None),
         ];
         for (prefix, errors) in cases {

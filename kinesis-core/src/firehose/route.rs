@@ -10,7 +10,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 
 use super::error_output::Failure;
 use super::event::PartitionKeys;
-use super::prefix::{PREFIX_BYTES_MAX, Prefix};
+use super::prefix::Prefix;
 use super::transform::{Kept, Transformed};
 use crate::read::Record;
 
@@ -77,11 +77,9 @@ impl Router {
         }
         let names = self.fields.iter().chain(&self.lambda_keys);
         let keys = PartitionKeys::new(names.zip(&values));
-        let keys = match self.prefix.rendered_bytes(&keys) {
-            bytes if bytes > PREFIX_BYTES_MAX => Err(Failure::partition_keys(format!(
-                "the prefix with these partition keys has {bytes} bytes, more than {PREFIX_BYTES_MAX}"
-            ))),
-            _ => Ok(keys),
+        let keys = match self.prefix.refusal(&keys) {
+            Some(why) => Err(Failure::partition_keys(why)),
+            None => Ok(keys),
         };
         seen.insert(values, keys.clone());
         keys

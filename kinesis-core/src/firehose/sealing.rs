@@ -12,7 +12,7 @@ use super::deliver::Sealed;
 use super::error_output::ErrorOutputType;
 use super::event::{DeliveryEvent, PartitionKeys};
 use super::format::{OutputFormat, PartitionColumns};
-use super::ledger::SealedObject;
+use super::ledger::{BUFFER_RUNS_MAX, SealedObject};
 use super::object_name::ObjectSuffix;
 use super::retry::Backoff;
 use super::schema::{Kind, infer};
@@ -21,12 +21,13 @@ use crate::{Error, ErrorKind, Result};
 
 /// Buffers sealed by one commit.
 const SEALED_AT_ONCE: usize = 128;
+/// Runs of records in them, unless one buffer alone has more.
+pub(super) const SEALED_AT_ONCE_RUNS: usize = BUFFER_RUNS_MAX;
 
 impl Worker {
     /// Seals the buffers of these keys, or the first of them, and queues them for delivery.
     pub(super) async fn seal(&mut self, keys: Vec<BufferKey>) -> Result<()> {
-        let take = |key: BufferKey| self.buffers.take(&key).map(|buffer| (key, buffer));
-        let buffers: Vec<_> = keys.into_iter().take(SEALED_AT_ONCE).filter_map(take).collect();
+        let buffers = self.buffers.take_within(keys.into_iter().take(SEALED_AT_ONCE), SEALED_AT_ONCE_RUNS);
         let (buffers, schema) = self.find_schema(buffers).await?;
         let mut sealed = Vec::with_capacity(buffers.len());
         for (key, buffer) in buffers {

@@ -61,6 +61,12 @@ impl Progress {
         self.shards.get(&shard).and_then(|progress| progress.read)
     }
 
+    /// Whether the shard was read up to `last`, which may be its start.
+    pub(super) fn has_passed(&self, shard: ShardId, last: SequenceNumber) -> bool {
+        let read = self.read(shard).map_or(0, |read| read.index());
+        read >= last.index() || self.is_finished(shard)
+    }
+
     /// The position of each of `shards`: the last record below the first that is in an open buffer (`behind`), else the
     /// one read last, else the shard's start.
     ///
@@ -185,7 +191,7 @@ async fn read_shard(stream: &DataStream, shard: ShardId, from: IteratorType) -> 
     }
 }
 
-/// Where [`StartAt::Latest`](super::StartAt::Latest) begins: the last record of each shard, whether it exists or not.
+/// The last record of each shard, whether it exists or not: where [`StartAt::Latest`](super::StartAt::Latest) begins.
 ///
 /// # Errors
 ///
@@ -255,10 +261,9 @@ async fn reread_shard(
     while let Some(index) = next {
         let from = if expired {
             IteratorType::TrimHorizon
-        } else if index <= start.index() {
-            IteratorType::AtSequenceNumber(start)
         } else {
-            IteratorType::AtSequenceNumber(number(start, index))
+            // Not at the shard's start, which would mean its oldest record, whatever retention took before it.
+            IteratorType::AtSequenceNumber(number(start, index.max(start.index().saturating_add(1))))
         };
         let records = match read_shard(stream, shard, from).await? {
             Reading::Records(records) => records,

@@ -27,7 +27,8 @@ use super::retry::Backoff;
 use super::route::{Route, Routed};
 use super::schema::SchemaSource;
 use super::settings::DeliverySettings;
-use super::source::Progress;
+use super::source::{Progress, latest};
+use crate::stream::{SequenceNumber, ShardId};
 use crate::{Error, ErrorKind, Result};
 
 /// What a handle asks for.
@@ -41,7 +42,9 @@ pub(super) enum Command {
 
 struct Flush {
     epoch: u64,
-    /// Every shard was read to its tip since the flush was asked for.
+    /// The last record of each shard when the flush was asked for.
+    until: BTreeMap<ShardId, SequenceNumber>,
+    /// Every shard was read that far, or to its tip since.
     read: bool,
     answer: oneshot::Sender<Result<()>>,
 }
@@ -176,7 +179,11 @@ impl Worker {
                     Some(Command::Flush(answer)) => {
                         drain.send_modify(|epoch| *epoch += 1);
                         let epoch = *drain.borrow();
-                        flushes.push(Flush { epoch, read: false, answer });
+                        match latest(&self.stages.stream).await {
+                            Ok(until) => flushes.push(Flush { epoch, until, read: false, answer }),
+                            // Who no longer waits needs no answer.
+                            Err(error) => drop(answer.send(Err(error))),
+                        }
                     }
                     Some(Command::Close(answer)) => {
                         // What is being read counts as not read: the stream keeps it.
@@ -281,7 +288,13 @@ impl Worker {
 
     async fn take_in(&mut self, came: Intake, flushes: &mut [Flush]) {
         match came {
-            Intake::Records(records) => self.admit(records),
+            Intake::Records(records) => {
+                self.admit(records);
+                // The tip may be out of reach, with a producer that is faster than this.
+                for flush in flushes.iter_mut() {
+                    flush.read |= flush.until.iter().all(|(shard, last)| self.progress.has_passed(*shard, *last));
+                }
+            }
             Intake::Recovered(recovered) => self.take_recovered(recovered).await,
             Intake::Tip(epoch) => {
                 for flush in flushes.iter_mut().filter(|flush| flush.epoch <= epoch) {
@@ -308,7 +321,7 @@ impl Worker {
         }
     }
 
-    async fn announce_expired(&self, shard: crate::stream::ShardId) {
+    async fn announce_expired(&self, shard: ShardId) {
         tracing::error!(name = self.name, %shard, "retention took records before they were delivered");
         self.deliverer.metrics.lock().expired_reads += 1;
         self.deliverer.announcer.announce(DeliveryEvent::Expired { shard }).await;

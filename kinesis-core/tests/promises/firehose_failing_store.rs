@@ -110,3 +110,30 @@ async fn a_record_larger_than_all_bounds_is_delivered() {
     delivery.flush().await.unwrap();
     compare(&delivered(&*store).await, (20..60).chain([7])).unwrap();
 }
+
+#[tokio::test]
+async fn what_retention_took_of_a_promise_is_told() {
+    let (time, shared) = clock();
+    let kinesis = Kinesis::memory().with_clock(shared.clone()).open().await.unwrap();
+    let source = kinesis.create_stream("s", 1).await.unwrap();
+    put_flights(&source, 0..50).await;
+    let rule = Rule::on(&[Operation::Put], Effect::Fail(Failure::Unavailable));
+    let store = FaultStore::with_rules(Arc::new(InMemory::new()), 1, shared, vec![rule]);
+    let heard = Heard::default();
+    let builder = || {
+        DeliveryStream::builder("d", source.clone(), Arc::new(store.clone()))
+            .with_settings(by_day().with_buffer_interval(Duration::ZERO))
+            .with_listener(heard.listener())
+    };
+    let delivery = builder().open().await.unwrap();
+    until(|| heard.count(|event| matches!(event, DeliveryEvent::Retrying(_))) > 0).await;
+    drop(delivery);
+    time.advance(Duration::from_secs(25 * 3600));
+    kinesis.seal().await.unwrap();
+    assert!(kinesis.metrics().trimmed_segments > 0);
+    store.heal();
+    let delivery = builder().open().await.unwrap();
+    delivery.flush().await.unwrap();
+    assert_eq!(delivered(&*store.inner()).await, Vec::<u64>::new());
+    assert_eq!(heard.count(|event| matches!(event, DeliveryEvent::Expired { .. })), 1);
+}

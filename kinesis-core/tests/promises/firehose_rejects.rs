@@ -193,3 +193,23 @@ async fn records_can_be_delivered_as_they_came() {
         assert_eq!(text, expected);
     }
 }
+
+/// No file system has folders of such names, so an object that was promised to one would be tried for ever.
+#[tokio::test]
+async fn a_partition_key_too_long_for_a_folder_stops_nothing() {
+    let kinesis = Kinesis::memory().open().await.unwrap();
+    let source = kinesis.create_stream("s", 2).await.unwrap();
+    let long = format!(r#"{{"id":7,"day":"{}"}}"#, "7".repeat(300));
+    source.put_record(PutRecord::new(long.clone(), "k")).await.unwrap();
+    put_flights(&source, 20..60).await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(durable_core::DurableLocal::new(dir.path()).unwrap());
+    let settings = by_day().with_retry_duration(std::time::Duration::ZERO);
+    let delivery = DeliveryStream::builder("d", source, store.clone()).with_settings(settings).open().await.unwrap();
+    delivery.flush().await.unwrap();
+    compare(&delivered(&*store).await, 20..60).unwrap();
+    let rejected = rejected(&*store).await;
+    let (raw, line) = &rejected["processing-failed"][0];
+    assert_eq!(*raw, long);
+    assert!(line["errorMessage"].as_str().unwrap().contains("304 bytes"), "{line}");
+}

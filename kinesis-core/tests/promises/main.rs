@@ -17,6 +17,8 @@ mod firehose_exactly_once;
 #[cfg(feature = "firehose")]
 mod firehose_failing_store;
 #[cfg(feature = "firehose")]
+mod firehose_flush;
+#[cfg(feature = "firehose")]
 mod firehose_partitions;
 #[cfg(feature = "firehose")]
 mod firehose_prefix;
