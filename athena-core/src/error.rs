@@ -169,7 +169,8 @@ impl StdError for Error {
 
 impl From<durable_core::Error> for Error {
     fn from(error: durable_core::Error) -> Self {
-        Self::new(error.kind(), Stage::Engine, error.message().to_owned()).with_source(error)
+        let (kind, message, source) = error.into_parts();
+        Self { kind, stage: Stage::Engine, message, source }
     }
 }
 

@@ -105,6 +105,12 @@ impl Error {
         self.kind.is_retryable()
     }
 
+    /// Kind, message and cause, for a crate that makes it an error of its own without telling the message twice.
+    #[must_use]
+    pub fn into_parts(self) -> (ErrorKind, String, Option<Box<dyn StdError + Send + Sync>>) {
+        (self.kind, self.message, self.source)
+    }
+
     /// The same kind and text for another waiter; causes are folded into the message.
     #[must_use]
     pub(crate) fn duplicate(&self) -> Self {

@@ -110,7 +110,8 @@ impl StdError for Error {
 
 impl From<durable_core::Error> for Error {
     fn from(error: durable_core::Error) -> Self {
-        Self::new(error.kind(), error.message().to_owned()).with_source(error)
+        let (kind, message, source) = error.into_parts();
+        Self { kind, message, source }
     }
 }
 

@@ -172,7 +172,8 @@ impl From<durable_core::Error> for Error {
             ErrorKind::LimitExceeded | ErrorKind::Throttled => ReplyCode::ResourceError,
             _ => ReplyCode::InternalError,
         };
-        Self::new(error.kind(), "the broker's journal refused").with_reply(reply).with_source(error)
+        let (kind, message, source) = error.into_parts();
+        Self { kind, reply: Some(reply), message: format!("the broker's journal: {message}"), source }
     }
 }
 
@@ -183,12 +184,12 @@ mod tests {
     #[test]
     fn an_error_names_kind_code_and_cause() {
         let cause = durable_core::Error::new(ErrorKind::Unavailable, "the journal is poisoned");
-        let error = Error::from(cause);
+        let error = Error::from(cause.with_source(std::io::Error::other("the disk is gone")));
         assert_eq!((error.kind(), error.code()), (ErrorKind::Unavailable, Some("CONNECTION_FORCED")));
         assert!(error.is_retryable());
         assert_eq!(
             format!("{error:?}"),
-            "unavailable: the broker's journal refused: unavailable: the journal is poisoned"
+            "unavailable: the broker's journal: the journal is poisoned: the disk is gone"
         );
     }
 }

@@ -19,7 +19,7 @@ const BUNDLED_REFERENCE: [&str; 2] = [
 #[command(name = "pipeline", max_term_width = 110)]
 pub struct Options {
     /// A file or a folder of events: .csv, .json, .jsonl, .ndjson, each also .gz. Its files are known by their names (and folders
-    /// within it), so rows added at their ends are taken up by the next run [default: the bundled flights]
+    /// within it), so whole rows added at their ends are taken up by the next run [default: the bundled flights]
     #[arg(long, value_name = "PATH")]
     pub input: Option<PathBuf>,
 

@@ -75,9 +75,15 @@ pub fn about_flights(table: &str) -> [Question; QUESTIONS] {
 pub fn about_anything(plan: &Plan, table: &TableDef, partition: Option<&PartitionDef>) -> [Question; QUESTIONS] {
     let from = name(&table.name);
     let is_number = |kind| matches!(kind, Kind::Integer | Kind::LongInteger | Kind::Double);
-    let columns = || plan.file_columns().map(|column| (column.name.as_str(), column.kind));
+    // A column of nothing but rows that were set aside is in the plan, and not in the table.
+    let in_table = |name: &str| table.columns.iter().any(|column| column.name == name);
+    let columns = || {
+        let columns = plan.file_columns().map(|column| (column.name.as_str(), column.kind));
+        columns.filter(|&(name, _)| in_table(name))
+    };
     let first = columns().next().map_or("", |(name, _)| name);
-    let key = plan.key.as_deref().or_else(|| plan.partition_by.first().map(String::as_str)).unwrap_or(first);
+    let key = plan.key.as_deref().filter(|key| in_table(key) || plan.partition_by.iter().any(|by| by == key));
+    let key = key.or_else(|| plan.partition_by.first().map(String::as_str)).unwrap_or(first);
     let text = columns().find(|&(name, kind)| kind == Kind::Text && name != key).map_or(first, |(name, _)| name);
     let number = columns().find(|&(name, kind)| is_number(kind) && name != key);
 
@@ -175,7 +181,9 @@ mod tests {
     fn names_and_values_are_quoted() {
         let keys =
             vec![table_core::Column::new("order", HiveType::String), table_core::Column::new("day", HiveType::Int)];
-        let table = TableDef::new("d", "own data", "delivered/x", Format::Parquet).with_partition_keys(keys);
+        let table = TableDef::new("d", "own data", "delivered/x", Format::Parquet)
+            .with_columns([table_core::Column::new("amount", HiveType::Double)])
+            .with_partition_keys(keys);
         let plan = plan(&[("order", Kind::Text), ("day", Kind::Integer), ("amount", Kind::Double)], &["order", "day"]);
         let asked = about_anything(&plan, &table, Some(&PartitionDef::of(["o'neill", "3"])));
         assert_eq!(
@@ -190,9 +198,11 @@ mod tests {
 
     #[test]
     fn without_partitions_numbers_or_texts_there_are_still_five() {
-        let table = TableDef::new("d", "t", "delivered/t", Format::Parquet);
+        let table = TableDef::new("d", "t", "delivered/t", Format::Parquet)
+            .with_columns([table_core::Column::new("flag", HiveType::Boolean)]);
         let asked = about_anything(
-            &plan(&[("flag", Kind::Boolean)], &[]),
+            // All rows with a tag or a size were set aside.
+            &plan(&[("tag", Kind::Text), ("flag", Kind::Boolean), ("size", Kind::Integer)], &[]),
             &table,
             Some(&PartitionDef::of(Vec::<String>::new())),
         );

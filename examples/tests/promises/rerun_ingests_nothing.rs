@@ -33,6 +33,20 @@ fn retention(dir: &Path, stream: &str) -> Duration {
     })
 }
 
+/// What a column of nothing but rows that were set aside holds cannot be asked.
+#[test]
+fn a_column_of_rows_set_aside_ends_no_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = dir.path().join("marks.jsonl");
+    let mut text = "{\"id\":1,\"n\":1}\n".to_owned();
+    for (rows, rejected) in [(1, 0), (2, 1), (2, 1)] {
+        std::fs::write(&input, &text).unwrap();
+        let run = run_well(dir.path(), &["--input", input.to_str().unwrap()]);
+        assert_eq!((count(&run.figures, "rows"), count(&run.figures, "rejected")), (rows, rejected), "{}", run.stdout);
+        "{\"id\":1,\"n\":1}\n{\"id\":2,\"n\":\"text\",\"tag\":\"a\"}\n".clone_into(&mut text);
+    }
+}
+
 fn go(dir: &Path) -> Run {
     let input = dir.join("input");
     run_well(dir, &["--input", input.to_str().unwrap(), "--table", "visits", "--partition-by", "city"])

@@ -120,7 +120,7 @@ impl Grouping<'_> {
                 let mut reasons = Vec::new();
                 if cluster.len() > 1 {
                     reasons.push(format!(
-                        "{} files in one folder: columns agree to {:.0} % or more",
+                        "{} files in one folder: columns agree to at least {:.0} %",
                         cluster.len(),
                         least * 100.0
                     ));
@@ -232,7 +232,7 @@ impl Grouping<'_> {
         drop(sets);
         if together {
             let why =
-                format!("{} folders whose columns agree to {:.0} % or more: partitions", alike.len(), least * 100.0);
+                format!("{} folders whose columns agree to at least {:.0} %: partitions", alike.len(), least * 100.0);
             return vec![self.joined(root, None, alike, why)];
         }
         let why = if components.len() > 1 {

@@ -149,8 +149,8 @@ impl Engine {
         let too_long = key.len() > PARTITION_KEY_CHARS_MAX && key.chars().count() > PARTITION_KEY_CHARS_MAX;
         if key.is_empty() || too_long {
             return Err(Error::invalid(format!(
-                "record {place} of the batch has a partition key of {} bytes: give 1 to {PARTITION_KEY_CHARS_MAX} characters",
-                key.len()
+                "record {place} of the batch has a partition key of {} characters: give 1 to {PARTITION_KEY_CHARS_MAX}",
+                key.chars().count()
             )));
         }
         let (bytes, most) = (record.data.len() + key.len(), self.record_bytes_max);
