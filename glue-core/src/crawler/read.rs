@@ -40,8 +40,10 @@ pub(super) async fn profile(store: Arc<dyn ObjectStore>, file: &Listed) -> Resul
 async fn parquet(store: Arc<dyn ObjectStore>, file: &Listed) -> Result<Profile> {
     let footer = match read_footer(store.as_ref(), &file.object).await {
         Ok(footer) => footer,
-        Err(error) if error.is_retryable() && error.kind() != ErrorKind::LimitExceeded => return Err(error.into()),
-        Err(error) => return Ok(Profile::unknown(format!("{error:?}"))),
+        Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::LimitExceeded) => {
+            return Ok(Profile::unknown(format!("{error:?}")));
+        }
+        Err(error) => return Err(error.into()),
     };
     let mut columns = ObservedFields::default();
     columns.rows_of(&file.relative, footer.rows);

@@ -141,6 +141,24 @@ async fn what_cannot_be_read_is_not_gone() {
     assert!(shape(&*table(&glue, "t").await).contains("more:string"));
 }
 
+/// A footer that may not be read now says nothing about the file.
+#[tokio::test]
+async fn a_parquet_file_that_may_not_be_read_is_not_gone() {
+    let data = lake(&[]).await;
+    for day in 1..=2 {
+        data.put(&Path::from(format!("t/day={day}/a.parquet")), parquet(&[day], None).into()).await.unwrap();
+    }
+    let glue = Glue::memory().open().await.unwrap();
+    crawl(&glue, &data, "").await;
+    data.put(&Path::from("t/day=2/a.parquet"), parquet(&[2, 3], None).into()).await.unwrap();
+    for _ in 0..2 {
+        let report = crawl(&glue, &without_day_2(&data), "").await;
+        assert_eq!((report.plan.files_read, report.plan.tables[0].partitions_gone), (1, 0));
+        assert_eq!(report.plan.problems.len(), 1, "{:?}", report.plan.problems);
+    }
+    assert_eq!(crawl(&glue, &data, "").await.plan.tables[0].rows, Some(3));
+}
+
 #[tokio::test]
 async fn a_table_keeps_its_name_whatever_comes_beside_it() {
     let data = lake(&[("m/sales/a.json", "{\"k\":1}\n")]).await;
