@@ -231,12 +231,16 @@ impl DeliveryStreamBuilder {
     /// # Errors
     ///
     /// `InvalidInput` for a name, setting, prefix or schema that is not possible; `Conflict` if it is open already;
-    /// `Corrupt` if its state does not read back; `NotFound` if the source was deleted; `Closed` if it was closed.
+    /// `Corrupt` if its state does not read back; `NotFound` if the source was deleted; `Closed` if it was closed;
+    /// `Unavailable` or `Fenced` if its journal cannot go on.
     pub async fn open(self) -> Result<DeliveryStream> {
         let consumer = self.check()?;
         let prefixes = self.settings.prefixes()?;
         let clock = self.clock.unwrap_or_else(|| self.source.clock());
         let claim = self.source.claims().claim(&consumer).await?;
+        // The opening before may have been dropped while it committed. Were that applied only after this one has read
+        // what was committed, each could promise the same records to an object of its own.
+        self.source.settle().await?;
         let committed = self.source.consumer(&consumer)?;
         let first_time = committed.is_none();
         let ConsumerState { mut positions, state } = committed.unwrap_or_default();

@@ -70,8 +70,7 @@ impl Progress {
     /// The position of each of `shards`: the last record below the first that is in an open buffer (`behind`), else the
     /// one read last, else the shard's start.
     ///
-    /// None is left out. A commit that was cut off may still become durable after the next opening has read what was
-    /// committed; a shard that the next commit did not name would keep that one's position, without its state.
+    /// None is left out: a shard that a commit does not name keeps the position of the commit before, without its state.
     pub(super) fn positions(
         &self,
         shards: &[Shard],

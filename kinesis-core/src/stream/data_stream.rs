@@ -45,6 +45,13 @@ impl DataStream {
         Arc::clone(&self.handle.engine.clock)
     }
 
+    /// Waits until all that was submitted is applied, also what nobody waits for any more.
+    #[cfg(feature = "firehose")]
+    pub(crate) async fn settle(&self) -> Result<()> {
+        self.check()?;
+        Ok(self.handle.engine.journal.flush().await?)
+    }
+
     /// Who delivers it.
     #[cfg(feature = "firehose")]
     pub(crate) fn claims(&self) -> &crate::firehose::claim::Claims {
