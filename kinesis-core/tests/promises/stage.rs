@@ -48,8 +48,8 @@ pub(crate) async fn read_shard(stream: &DataStream, shard: ShardId) -> Result<Ve
     let mut all = Vec::new();
     loop {
         let output = stream.get_records(&iterator, 1000).await?;
+        // How far it is behind says nothing here: a writer may have put the next record since this was read.
         if output.records.is_empty() {
-            assert_eq!(output.millis_behind_latest(), 0);
             return Ok(all);
         }
         all.extend(output.records);
