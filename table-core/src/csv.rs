@@ -225,11 +225,17 @@ impl CsvSettings {
 
     /// A reader of the records of `input`, header included, whatever their lengths.
     pub fn records<R: Read>(&self, input: R) -> Reader<R> {
+        self.reader(8 * 1024).from_reader(input)
+    }
+
+    /// A reader with a buffer of so many bytes.
+    fn reader(&self, buffer_bytes: usize) -> ReaderBuilder {
         let mut builder = ReaderBuilder::new();
+        builder.buffer_capacity(buffer_bytes.max(1));
         builder.has_headers(false).flexible(true).delimiter(self.delimiter);
         builder.quoting(self.quote.is_some()).quote(self.quote.unwrap_or(b'"'));
         builder.escape(self.escape).double_quote(self.escape.is_none());
-        builder.from_reader(input)
+        builder
     }
 }
 
@@ -246,19 +252,144 @@ fn unknown(name: &str, value: &str, expected: &str) -> Error {
     Error::invalid(format!("table property \"{name}\" is \"{value}\": give {expected}"))
 }
 
+/// Decodes rows of delimited text that come one by one: a column is the field at its place.
+///
+/// ```
+/// use std::sync::Arc;
+/// use table_core::Origin;
+/// use table_core::arrow::datatypes::{DataType, Field, Schema};
+/// use table_core::csv::{CsvRows, CsvSettings};
+///
+/// # fn main() -> table_core::Result<()> {
+/// let schema = Schema::new(vec![Field::new("id", DataType::Int64, true), Field::new("city", DataType::Utf8, true)]);
+/// let mut rows = CsvRows::new(Arc::new(schema), CsvSettings::default())?;
+/// assert!(rows.push(b"1,\"Oslo, Norway\"", Origin::default()));
+/// assert!(!rows.push(b"2,Bergen\n3,Hamar", Origin::default()));
+/// let decoded = rows.finish()?;
+/// assert_eq!(decoded.batch.num_rows(), 1);
+/// assert_eq!(decoded.rejects[0].reason, "there are 2 rows where one is expected");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct CsvRows {
+    settings: CsvSettings,
+    rows: RowDecoder,
+    /// The row's field for each column of the schema.
+    fields: Vec<Option<usize>>,
+    /// How many fields a row has.
+    width: usize,
+    is_text: Vec<bool>,
+}
+
+impl CsvRows {
+    /// A decoder to a schema.
+    ///
+    /// # Errors
+    ///
+    /// As [`RowDecoder::new`]; `InvalidInput` for a nested column.
+    pub fn new(schema: SchemaRef, settings: CsvSettings) -> Result<Self> {
+        if let Some(nested) = schema.fields().iter().find(|field| field.data_type().is_nested()) {
+            return Err(Error::invalid(format!(
+                "column \"{}\" is nested: delimited text has no nested values",
+                nested.name()
+            )));
+        }
+        let is_text = schema.fields().iter().map(|field| field.data_type().is_string()).collect();
+        let width = schema.fields().len();
+        let rows = RowDecoder::new(schema)?.with_misfit(settings.misfit);
+        Ok(Self { settings, rows, fields: (0..width).map(Some).collect(), width, is_text })
+    }
+
+    /// The columns are the fields at these places, from 0, of rows of `width` fields.
+    #[must_use]
+    pub fn with_fields(mut self, places: &[usize], width: usize) -> Self {
+        self.fields = (0..self.fields.len()).map(|column| places.get(column).copied()).collect();
+        self.width = width;
+        self
+    }
+
+    /// The schema of the batches.
+    #[must_use]
+    pub fn schema(&self) -> &SchemaRef {
+        self.rows.schema()
+    }
+
+    /// Takes the one row that these bytes are, with or without a line's end. Returns whether it was taken; if not, a
+    /// reject says why.
+    pub fn push(&mut self, row: &[u8], origin: Origin<'_>) -> bool {
+        if row.len() > ROW_BYTES_MAX {
+            let reason = format!("the row has {} bytes, at most {ROW_BYTES_MAX} are read", row.len());
+            return self.rows.reject(row, origin, None, reason);
+        }
+        let (mut reader, mut first, mut other) =
+            (self.settings.reader(row.len()).from_reader(row), ByteRecord::new(), ByteRecord::new());
+        // Reading from memory fails never.
+        if !matches!(reader.read_byte_record(&mut first), Ok(true)) {
+            return self.rows.reject(row, origin, None, "there is no row");
+        }
+        let mut count = 1;
+        while matches!(reader.read_byte_record(&mut other), Ok(true)) {
+            count += 1;
+        }
+        if count > 1 {
+            return self.rows.reject(row, origin, None, format!("there are {count} rows where one is expected"));
+        }
+        self.push_record(&first, origin)
+    }
+
+    /// The rows and rejects since the last batch; the decoder starts again empty.
+    ///
+    /// # Errors
+    ///
+    /// As [`RowDecoder::finish`].
+    pub fn finish(&mut self) -> Result<Decoded> {
+        self.rows.finish()
+    }
+
+    fn push_record(&mut self, record: &ByteRecord, origin: Origin<'_>) -> bool {
+        if record.len() != self.width && self.settings.ragged == Ragged::Reject {
+            let reason = format!("the row has {} fields, not {}", record.len(), self.width);
+            return self.rows.reject(&self.raw(record), origin, None, reason);
+        }
+        let mut texts = Vec::with_capacity(self.fields.len());
+        for (field, is_text) in self.fields.iter().zip(&self.is_text) {
+            let bytes = field.and_then(|field| record.get(field));
+            let text = match bytes.map(std::str::from_utf8) {
+                None => None,
+                Some(Ok(text)) => {
+                    (*is_text || !self.settings.null_tokens.contains(text)).then_some(Cow::Borrowed(text))
+                }
+                Some(Err(error)) => {
+                    let name = self.rows.schema().fields().get(texts.len()).map(|field| field.name().clone());
+                    let reason = format!("the value is no UTF-8: {error}");
+                    return self.rows.reject(&self.raw(record), origin, name.as_deref(), reason);
+                }
+            };
+            texts.push(text);
+        }
+        let raw = if self.settings.misfit == Misfit::RejectRow { self.raw(record) } else { Vec::new() };
+        let taken = self.rows.push_texts(texts, &raw, origin);
+        if !taken && raw.is_empty() {
+            let raw = String::from_utf8_lossy(&self.raw(record)).into_owned();
+            self.rows.amend_last_reject(raw);
+        }
+        taken
+    }
+
+    /// The record again as one line.
+    fn raw(&self, record: &ByteRecord) -> Vec<u8> {
+        record.iter().collect::<Vec<_>>().join(&self.settings.delimiter)
+    }
+}
+
 /// Reads delimited text as batches of a schema: an iterator of [`Decoded`].
 #[derive(Debug)]
 pub struct CsvReader<R> {
     reader: Reader<Bounded<R>>,
     budget: Arc<AtomicU64>,
-    settings: CsvSettings,
-    rows: RowDecoder,
-    /// The file's field for each column of the schema.
-    fields: Vec<Option<usize>>,
-    /// How many fields a row of the file has.
-    width: usize,
+    rows: CsvRows,
     unknown: Vec<String>,
-    is_text: Vec<bool>,
     source: String,
     skipped: u64,
     done: bool,
@@ -273,34 +404,13 @@ impl<R: Read> CsvReader<R> {
     /// `Unavailable` if the input cannot be read.
     pub fn new(input: R, source: impl Into<String>, schema: SchemaRef, settings: CsvSettings) -> Result<Self> {
         let source = source.into();
-        if let Some(nested) = schema.fields().iter().find(|field| field.data_type().is_nested()) {
-            return Err(Error::invalid(format!(
-                "column \"{}\" is nested: delimited text has no nested values",
-                nested.name()
-            )));
-        }
+        let rows = CsvRows::new(schema, settings)?;
         let budget = Arc::new(AtomicU64::new(ROW_BYTES_MAX as u64));
         let mut input = BufReader::new(input);
         let skipped = skip_mark(&mut input)?;
-        let reader = settings.records(Bounded { input, budget: Arc::clone(&budget) });
-        let is_text = schema.fields().iter().map(|field| field.data_type().is_string()).collect();
-        let width = schema.fields().len();
-        let rows = RowDecoder::new(schema)?.with_misfit(settings.misfit);
-        let fields = (0..width).map(Some).collect();
-        let mut csv = Self {
-            reader,
-            budget,
-            settings,
-            rows,
-            fields,
-            width,
-            unknown: Vec::new(),
-            is_text,
-            source,
-            skipped,
-            done: false,
-        };
-        if csv.settings.header {
+        let reader = rows.settings.records(Bounded { input, budget: Arc::clone(&budget) });
+        let mut csv = Self { reader, budget, rows, unknown: Vec::new(), source, skipped, done: false };
+        if csv.rows.settings.header {
             csv.read_header()?;
         }
         Ok(csv)
@@ -318,17 +428,17 @@ impl<R: Read> CsvReader<R> {
             self.done = true;
             return Ok(());
         }
-        self.width = header.len();
-        if self.settings.columns_by == ColumnsBy::Position {
+        self.rows.width = header.len();
+        if self.rows.settings.columns_by == ColumnsBy::Position {
             return Ok(());
         }
         let names: Vec<String> =
             header.iter().map(|name| String::from_utf8_lossy(name).trim().to_lowercase()).collect();
         let schema = Arc::clone(self.rows.schema());
         let columns: Vec<String> = schema.fields().iter().map(|field| field.name().to_lowercase()).collect();
-        self.fields = columns.iter().map(|column| names.iter().position(|name| name == column)).collect();
+        self.rows.fields = columns.iter().map(|column| names.iter().position(|name| name == column)).collect();
         self.unknown = names.into_iter().filter(|name| !columns.contains(name)).collect();
-        if self.fields.iter().all(Option::is_none) {
+        if self.rows.fields.iter().all(Option::is_none) {
             let source = &self.source;
             return Err(Error::invalid(format!(
                 "the header of \"{source}\" names none of the columns {columns:?}: is it a header?"
@@ -353,7 +463,7 @@ impl<R: Read> CsvReader<R> {
     fn batch(&mut self) -> Result<Option<Decoded>> {
         let mut record = ByteRecord::new();
         let (mut seen, start) = (0, self.reader.position().byte());
-        while seen < self.settings.batch_rows && self.reader.position().byte() - start < BATCH_BYTES {
+        while seen < self.rows.settings.batch_rows && self.reader.position().byte() - start < BATCH_BYTES {
             if !self.read(&mut record)? {
                 self.done = true;
                 break;
@@ -371,38 +481,7 @@ impl<R: Read> CsvReader<R> {
             line: place.map(::csv::Position::line),
             offset: place.map(|place| place.byte() + self.skipped),
         };
-        if record.len() != self.width && self.settings.ragged == Ragged::Reject {
-            let reason = format!("the row has {} fields, not {}", record.len(), self.width);
-            self.rows.reject(&self.raw(record), origin, None, reason);
-            return;
-        }
-        let mut texts = Vec::with_capacity(self.fields.len());
-        for (field, is_text) in self.fields.iter().zip(&self.is_text) {
-            let bytes = field.and_then(|field| record.get(field));
-            let text = match bytes.map(std::str::from_utf8) {
-                None => None,
-                Some(Ok(text)) => {
-                    (*is_text || !self.settings.null_tokens.contains(text)).then_some(Cow::Borrowed(text))
-                }
-                Some(Err(error)) => {
-                    let name = self.rows.schema().fields().get(texts.len()).map(|field| field.name().clone());
-                    let reason = format!("the value is no UTF-8: {error}");
-                    self.rows.reject(&self.raw(record), origin, name.as_deref(), reason);
-                    return;
-                }
-            };
-            texts.push(text);
-        }
-        let raw = if self.settings.misfit == Misfit::RejectRow { self.raw(record) } else { Vec::new() };
-        if !self.rows.push_texts(texts, &raw, origin) && raw.is_empty() {
-            let raw = String::from_utf8_lossy(&self.raw(record)).into_owned();
-            self.rows.amend_last_reject(raw);
-        }
-    }
-
-    /// The record again as one line.
-    fn raw(&self, record: &ByteRecord) -> Vec<u8> {
-        record.iter().collect::<Vec<_>>().join(&self.settings.delimiter)
+        self.rows.push_record(record, origin);
     }
 }
 

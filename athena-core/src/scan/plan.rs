@@ -90,11 +90,11 @@ impl ScanTotals {
         let Some(first) = surveys.first() else { return self };
         let widest = surveys.iter().max_by_key(|survey| survey.files.len()).unwrap_or(first);
         let (partitions, files) = if surveys.len() == 1 {
-            (first.partitions as u64, first.files.len() as u64)
+            (first.partitions.len() as u64, first.files.len() as u64)
         } else {
             let files: BTreeSet<_> =
                 surveys.iter().flat_map(|survey| &survey.files).map(|file| &file.object_meta.location).collect();
-            let partitions: BTreeSet<_> = surveys.iter().flat_map(|survey| &survey.partition_values).collect();
+            let partitions: BTreeSet<_> = surveys.iter().flat_map(|survey| &survey.partitions).collect();
             (partitions.len() as u64, files.len() as u64)
         };
         let add = |sum: Option<u64>, known: Option<u64>| Some(sum?.saturating_add(known?));

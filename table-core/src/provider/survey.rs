@@ -36,10 +36,8 @@ const OTHER_KINDS: [(&str, &str); 2] = [("_delta_log", "Delta Lake"), (".hoodie"
 pub struct Survey {
     /// The files left, in the order of their partitions and names, each with its partition's values.
     pub files: Vec<PartitionedFile>,
-    /// Partitions left; 1 for a table without partition keys.
-    pub partitions: usize,
-    /// The values of each partition left; no values, once, for a table without partition keys.
-    pub partition_values: Vec<PartitionValues>,
+    /// The values of each partition left; for a table without partition keys, one without values.
+    pub partitions: Vec<PartitionValues>,
     /// Partitions of the table; 1 for a table without partition keys.
     pub partitions_total: usize,
     /// Bytes of the files left.
@@ -64,8 +62,7 @@ pub(super) async fn survey(
         let (bytes, count) = (sum(&files), files.len() as u64);
         return Ok(Survey {
             files,
-            partitions: 1,
-            partition_values: vec![PartitionValues::new()],
+            partitions: vec![PartitionValues::new()],
             partitions_total: 1,
             bytes,
             bytes_total: Some(bytes),
@@ -84,9 +81,8 @@ pub(super) async fn survey(
     let files: Vec<PartitionedFile> = files.into_iter().flatten().collect();
     let (bytes, count) = (sum(&files), files.len() as u64);
     let (bytes_total, files_total) = totals(metastore, table, &survivors, selection.total, bytes, count).await?;
-    let (partitions, partitions_total) = (survivors.len(), selection.total);
-    let partition_values = survivors.into_iter().map(|partition| partition.values).collect();
-    Ok(Survey { files, partitions, partition_values, partitions_total, bytes, bytes_total, files_total })
+    let partitions = survivors.into_iter().map(|partition| partition.values).collect();
+    Ok(Survey { files, partitions, partitions_total: selection.total, bytes, bytes_total, files_total })
 }
 
 fn sum(files: &[PartitionedFile]) -> u64 {
