@@ -34,9 +34,8 @@ async fn main() -> Result<()> {
         stream.put_batch(batch.with_producer(Producer::consecutive("example", number))).await?;
     }
     println!("put events {first} to {}, durable once each call returned", first + EVENTS - 1);
-    if let Some(records) = newest.next().await {
-        let records = records?;
-        println!("the subscriber of shard 0 got {} of them at once", records.len());
+    if let Some(event) = newest.next().await {
+        println!("the subscriber of shard 0 got {} of them at once", event?.records.len());
     }
 
     // A replay of everything, and a consumer that remembers how far it came.

@@ -134,8 +134,11 @@ impl KinesisBuilder {
         let journal = journal.segment_bytes(self.settings.journal_segment_bytes());
         let journal = if self.adopt { journal.adopt() } else { journal };
         let components = Components { store, root, journal, clock: self.clock, settings: self.settings };
-        let (engine, sealer) = open(components).await?;
-        Ok(Kinesis::new(engine, runtime.spawn(sealer.run())))
+        let (engine, sealer, each_minute) = open(components).await?;
+        let background = async move {
+            tokio::join!(sealer.run(), each_minute.run());
+        };
+        Ok(Kinesis::new(engine, runtime.spawn(background)))
     }
 }
 

@@ -3,7 +3,6 @@
 //! Invariant: an instance is open as long as a handle of it is: a [`Kinesis`], a [`DataStream`] or a subscription.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use durable_core::{Clock, ErrorKind};
 use object_store::ObjectStore;
@@ -12,10 +11,11 @@ use tokio::task::JoinHandle;
 
 use crate::builder::KinesisBuilder;
 use crate::engine::Engine;
-use crate::engine::time::moment;
 use crate::error::{Error, Result};
 use crate::metrics::KinesisMetrics;
-use crate::stream::{DataStream, StreamDescription, StreamName};
+use crate::put::Transaction;
+use crate::quota::Limits;
+use crate::stream::{DataStream, StreamDescription, StreamName, StreamSpec};
 
 /// An instance of Data Streams in this process. Cloning is cheap; all clones are the same instance.
 ///
@@ -29,13 +29,13 @@ pub struct Kinesis {
 #[derive(Debug)]
 pub(crate) struct Handle {
     pub(crate) engine: Arc<Engine>,
-    sealer: Mutex<Option<JoinHandle<()>>>,
+    background: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if let Some(sealer) = self.sealer.get_mut().unwrap_or_else(PoisonError::into_inner) {
-            sealer.abort();
+        if let Some(background) = self.background.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            background.abort();
         }
     }
 }
@@ -59,23 +59,23 @@ impl Kinesis {
         KinesisBuilder::on(store, prefix.into())
     }
 
-    pub(crate) fn new(engine: Arc<Engine>, sealer: JoinHandle<()>) -> Self {
-        Self { handle: Arc::new(Handle { engine, sealer: Mutex::new(Some(sealer)) }) }
+    pub(crate) fn new(engine: Arc<Engine>, background: JoinHandle<()>) -> Self {
+        Self { handle: Arc::new(Handle { engine, background: Mutex::new(Some(background)) }) }
     }
 
     fn engine(&self) -> &Engine {
         &self.handle.engine
     }
 
-    /// Creates a stream with `shards` shards (1 to 10,000) that share the hash keys evenly, and 24 hours of retention.
-    /// The stream takes records as soon as this returns.
+    /// Creates a stream: `4` is one with four provisioned shards that share the hash keys evenly and 24 hours of
+    /// retention, a [`StreamSpec`] says more. The stream takes records as soon as this returns.
     ///
     /// Dropping the future leaves the stream created or not.
     ///
     /// # Errors
     /// `AlreadyExists`; `InvalidInput` for a bad name or number; `LimitExceeded` past 10,000 streams.
-    pub async fn create_stream(&self, name: &str, shards: u32) -> Result<DataStream> {
-        let stream = self.engine().create_stream(name.parse()?, shards).await?;
+    pub async fn create_stream(&self, name: &str, spec: impl Into<StreamSpec>) -> Result<DataStream> {
+        let stream = self.engine().create_stream(name.parse()?, spec.into()).await?;
         Ok(DataStream::new(self.handle.clone(), stream))
     }
 
@@ -99,19 +99,25 @@ impl Kinesis {
         Ok(DataStream::new(self.handle.clone(), stream))
     }
 
+    /// The stream that an iterator is of, if it still exists.
+    #[cfg(feature = "server")]
+    pub(crate) fn stream_of(&self, iterator: &crate::read::ShardIterator) -> Option<DataStream> {
+        let stream = self.engine().state.catalog().streams.get(&iterator.stream).cloned()?;
+        Some(DataStream::new(self.handle.clone(), stream))
+    }
+
+    /// The quotas it has.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        self.engine().quotas.limits()
+    }
+
     /// What the stream of this name is like now.
     ///
     /// # Errors
     /// `NotFound`; `Closed`.
     pub fn describe_stream(&self, name: &str) -> Result<StreamDescription> {
-        let stream = self.engine().stream(&name.parse()?)?;
-        Ok(StreamDescription {
-            name: stream.name.clone(),
-            created: moment(stream.created_ms),
-            retention: stream.retention(),
-            open_shards: stream.shards.values().filter(|shard| shard.log().closed_at.is_none()).count(),
-            consumers: stream.held().consumers.len(),
-        })
+        self.stream(name)?.describe()
     }
 
     /// The names of all streams, in order.
@@ -120,16 +126,9 @@ impl Kinesis {
         self.engine().state.catalog().names.keys().cloned().collect()
     }
 
-    /// Sets how long the stream's records stay readable, at least: 24 to 8760 hours. Whole segments are removed, so
-    /// records may stay a little longer.
-    ///
-    /// Dropping the future leaves the retention changed or not.
-    ///
-    /// # Errors
-    /// `NotFound`; `InvalidInput` outside the bounds.
-    pub async fn set_retention(&self, name: &str, retention: Duration) -> Result<()> {
-        let stream = self.engine().stream(&name.parse()?)?;
-        self.engine().set_retention(&stream, retention).await
+    /// Puts and commits that happen together or not at all, over any streams of the instance.
+    pub fn transaction(&self) -> Transaction {
+        Transaction::new(self.handle.clone())
     }
 
     /// What happened since the instance was opened.
@@ -180,9 +179,9 @@ impl Kinesis {
     /// What kept the journal from being written to its end.
     pub async fn close(&self) -> Result<()> {
         self.engine().shut();
-        let sealer = self.handle.sealer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let stopped = match sealer {
-            Some(sealer) => sealer.await,
+        let background = self.handle.background.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let stopped = match background {
+            Some(background) => background.await,
             None => Ok(()),
         };
         self.engine().journal.close().await?;

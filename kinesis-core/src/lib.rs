@@ -8,13 +8,21 @@
 //! waits for the next record. One journal with group commit serves all streams; in the background records move into
 //! Arrow IPC segments in the store.
 //!
-//! Beyond AWS: a batch is atomic over its shards; producers number their events and are told where to go on; consumers
-//! commit positions and state together in the stream itself.
+//! Shards are split, merged and rescaled while records flow; closed ones stay readable until retention ends. Quotas are AWS's
+//! or one's own ([`Limits`]), off unless asked for. Metrics have CloudWatch's names ([`DataStream::metrics`]).
+//!
+//! Who reads may be a [`worker`], of several that share the shards by leases as with the Kinesis Client Library, or a function
+//! that a [`mapping`] calls with batches, as with Lambda. Records of the Kinesis Producer Library are read apart
+//! ([`Record::user_records`]) and written ([`Aggregator`]).
+//!
+//! Beyond AWS: a batch is atomic over its shards, and an append may expect the newest record; producers number their events
+//! and are told where to go on; consumers commit positions and state together in the stream itself, with the records that
+//! they put ([`Kinesis::transaction`]).
 //!
 //! # What it does not do
 //!
-//! It does not throttle, reshard or speak the wire protocol yet. One process at a time has an instance open; another
-//! one that opens the same store takes it over (object journal) or is refused (local journal).
+//! One process at a time has an instance open; another one that opens the same store takes it over (object journal) or is
+//! refused (local journal). There is one copy of what is stored, that of the disk or the object store.
 //!
 //! # Example
 //!
@@ -63,9 +71,12 @@
 //!
 //! | feature | adds |
 //! |---|---|
-//! | (none) | streams, producers, consumers, segments |
+//! | (none) | streams, producers, consumers, workers, mappings, segments |
 //! | `firehose` | delivery streams: buffer, convert, partition, deliver to an object store |
+//! | `server` | the API of Kinesis Data Streams on a port: boto3, the AWS CLI, the SDKs, the KCL |
+//! | `datafusion` | a stream as a table: history and live tail by SQL |
 
+mod aggregation;
 mod builder;
 mod consumer;
 mod engine;
@@ -76,23 +87,32 @@ mod kinesis;
 pub mod limits;
 mod metrics;
 mod put;
+mod quota;
 mod read;
 mod segment;
+#[cfg(feature = "server")]
+pub mod server;
 mod settings;
 mod stream;
+#[cfg(feature = "datafusion")]
+pub mod table;
 mod tail;
 
+pub use aggregation::{Aggregator, UserRecord};
 pub use builder::KinesisBuilder;
-pub use consumer::ConsumerState;
+pub use consumer::{ConsumerState, mapping, worker};
 pub use durable_core::journal::Durability;
 pub use durable_core::{Clock, ErrorKind};
 pub use error::{Error, Result};
 pub use kinesis::Kinesis;
-pub use metrics::KinesisMetrics;
-pub use put::{Producer, PutBatch, PutOutcome, PutRecord, PutRecordOutput, PutRecordsOutput};
-pub use read::{GetRecordsOutput, IteratorType, PartitionKey, Record, ShardIterator};
+pub use metrics::{KinesisMetrics, ShardMetrics, StreamMetrics};
+pub use put::{Producer, PutBatch, PutOutcome, PutRecord, PutRecordOutput, PutRecordsOutput, Transaction};
+pub use quota::Limits;
+pub use read::{GetRecordsOutput, IteratorType, PartitionKey, Record, ShardIterator, SubscribeToShardEvent};
+pub use segment::Compression;
 pub use settings::Settings;
 pub use stream::{
-    ChildShard, DataStream, HashKey, HashKeyRange, SequenceNumber, Shard, ShardId, StreamDescription, StreamName,
+    ChildShard, DataStream, HashKey, HashKeyRange, SequenceNumber, Shard, ShardFilter, ShardId, StreamConsumer,
+    StreamDescription, StreamMode, StreamName, StreamSpec,
 };
 pub use {bytes, object_store};

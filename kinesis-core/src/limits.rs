@@ -21,12 +21,24 @@ pub const NAME_CHARS_MAX: usize = 128;
 pub const GET_RECORDS_MAX: usize = 10_000;
 /// Bytes in one [`get_records`](crate::DataStream::get_records) answer (a single larger record is still returned).
 pub const GET_RECORDS_BYTES_MAX: usize = 10 * 1024 * 1024;
+/// Batches and commits of one [`Transaction`](crate::Transaction).
+pub const TRANSACTION_PARTS_MAX: usize = 100;
 /// Streams of one instance.
 pub const STREAMS_MAX: usize = 10_000;
 /// Shards of one stream.
 pub const SHARDS_MAX: usize = 10_000;
+/// Shards that a new on-demand stream has, and the fewest it ever has: 4 MiB and 4,000 records a second.
+pub const ON_DEMAND_SHARDS_MIN: u32 = 4;
+/// Tags of one stream.
+pub const TAGS_MAX: usize = 50;
+/// Characters of a tag's key, at least one.
+pub const TAG_KEY_CHARS_MAX: usize = 128;
+/// Characters of a tag's value.
+pub const TAG_VALUE_CHARS_MAX: usize = 256;
 /// Consumers of one stream that keep their positions in it.
 pub const CONSUMERS_MAX: usize = 1_000;
+/// Registered consumers (enhanced fan-out) of one stream.
+pub const STREAM_CONSUMERS_MAX: usize = 1_000;
 /// Producers of one stream that number their events.
 pub const PRODUCERS_MAX: usize = 10_000;
 /// Bytes of the state that a consumer commits with its positions.

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::limits::{CACHE_BYTES_DEFAULT, RECORD_BYTES_DEFAULT, RECORD_BYTES_MAX, TAIL_BYTES_DEFAULT, TAIL_BYTES_MIN};
+use crate::quota::Limits;
+use crate::segment::Compression;
 
 /// The figures of an instance. All may change from one opening to the next.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +16,8 @@ pub struct Settings {
     cache_bytes: usize,
     record_bytes_max: usize,
     journal_segment_bytes: u64,
+    segment_compression: Compression,
+    limits: Limits,
 }
 
 impl Default for Settings {
@@ -23,6 +27,8 @@ impl Default for Settings {
             cache_bytes: CACHE_BYTES_DEFAULT,
             record_bytes_max: RECORD_BYTES_DEFAULT,
             journal_segment_bytes: SEGMENT_BYTES_DEFAULT,
+            segment_compression: Compression::None,
+            limits: Limits::unlimited(),
         }
     }
 }
@@ -56,6 +62,32 @@ impl Settings {
     pub fn with_journal_segment_bytes(mut self, bytes: u64) -> Self {
         self.journal_segment_bytes = bytes;
         self
+    }
+
+    /// How segments that are sealed from now on are compressed (default not at all, so that readers get slices of the file).
+    #[must_use]
+    pub fn with_segment_compression(mut self, compression: Compression) -> Self {
+        self.segment_compression = compression;
+        self
+    }
+
+    /// How segments are compressed.
+    #[must_use]
+    pub fn segment_compression(&self) -> Compression {
+        self.segment_compression
+    }
+
+    /// The quotas of shards and streams (default none): [`Limits::aws`], or one's own.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The quotas of shards and streams.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Bytes of the newest records in memory.

@@ -43,13 +43,13 @@ impl ShardStamp {
 
 /// How much one read may still take.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct Budget {
     pub(crate) records: usize,
     pub(crate) bytes: usize,
     pub(crate) taken: usize,
 }
 
-impl Limits {
+impl Budget {
     /// Whether a record of this many bytes still fits; the first always does.
     pub(crate) fn admit(&mut self, bytes: usize) -> bool {
         if self.records == 0 || (self.taken > 0 && bytes > self.bytes) {
@@ -106,13 +106,20 @@ impl Tail {
         self.entries.push_back(entry);
     }
 
-    /// Entries from index `from` on, below `below`, as many as `limits` lets in.
-    pub(crate) fn read(&self, from: u64, below: u64, limits: &mut Limits) -> Vec<TailEntry> {
+    /// Entries from index `from` on, below `below`, as many as `budget` lets in.
+    pub(crate) fn read(&self, from: u64, below: u64, budget: &mut Budget) -> Vec<TailEntry> {
         let start = self.entries.partition_point(|entry| entry.index < from);
         let run = self.entries.range(start..).take_while(|entry| {
-            entry.index < below && limits.admit(usize::try_from(entry.bytes).unwrap_or(usize::MAX))
+            entry.index < below && budget.admit(usize::try_from(entry.bytes).unwrap_or(usize::MAX))
         });
         run.cloned().collect()
+    }
+
+    /// How many entries lie above index `after`, up to index `through`.
+    #[cfg(feature = "datafusion")]
+    pub(crate) fn count(&self, after: u64, through: u64) -> usize {
+        let place = |index: u64| self.entries.partition_point(|entry| entry.index <= index);
+        place(through).saturating_sub(place(after))
     }
 
     /// The first entry at or above `from`.
@@ -160,12 +167,12 @@ mod tests {
 
     #[test]
     fn reads_run_from_any_index() {
-        let mut limits = Limits { records: 2, bytes: 100, taken: 0 };
-        assert_eq!(indices(&tail().read(3, u64::MAX, &mut limits)), [3, 7]);
-        let mut limits = Limits { records: 9, bytes: 5, taken: 0 };
-        assert_eq!(indices(&tail().read(4, u64::MAX, &mut limits)), [7]);
-        let mut limits = Limits { records: 9, bytes: 1, taken: 0 };
-        assert_eq!(indices(&tail().read(0, 7, &mut limits)), [2], "the first is given though it is too large");
+        let mut budget = Budget { records: 2, bytes: 100, taken: 0 };
+        assert_eq!(indices(&tail().read(3, u64::MAX, &mut budget)), [3, 7]);
+        let mut budget = Budget { records: 9, bytes: 5, taken: 0 };
+        assert_eq!(indices(&tail().read(4, u64::MAX, &mut budget)), [7]);
+        let mut budget = Budget { records: 9, bytes: 1, taken: 0 };
+        assert_eq!(indices(&tail().read(0, 7, &mut budget)), [2], "the first is given though it is too large");
     }
 
     #[test]

@@ -6,9 +6,9 @@
 //! | bytes | content | in |
 //! |---|---|---|
 //! | 1 | version, 1 | all |
-//! | 1 | kind: 1 create stream, 2 delete stream, 3 put, 4 commit, 5 delete consumer, 6 retention | all |
+//! | 1 | kind: 1 create stream, 2 delete stream, 3 put, 4 commit, 5 delete consumer, 6 retention (no longer written), 7 change, 8 reshard, 9 transaction | all |
 //! | rest | JSON of [`NewStream`] | create stream |
-//! | 8 | stream: the position of the frame that created it | all but create stream |
+//! | 8 | stream: the position of the frame that created it | all but create stream and transaction |
 //! | 8 | arrival, milliseconds since 1970 | put |
 //! | 1 + n | producer's name, none if empty | put |
 //! | 8 | number of the producer's last event here | put with a producer |
@@ -20,6 +20,10 @@
 //! | 4, 24 | shard, sequence number | commit, each position |
 //! | 1 | whether state follows (0 or 1), to the frame's end | commit |
 //! | 8 | seconds | retention |
+//! | rest | JSON of [`Change`] | change |
+//! | rest | JSON of [`Reshard`] | reshard |
+//! | 4 | count of frames | transaction |
+//! | 4, n | length, frame: a put or a commit | transaction, each frame |
 
 use std::collections::BTreeMap;
 
@@ -28,7 +32,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::read::PartitionKey;
-use crate::stream::{HashKey, HashKeyRange, SequenceNumber, ShardId, StreamName};
+use crate::stream::{Change, HashKey, HashKeyRange, OpenedShard, SequenceNumber, ShardId, StreamConfig, StreamName};
 
 const VERSION: u8 = 1;
 const CREATE_STREAM: u8 = 1;
@@ -37,6 +41,9 @@ const PUT: u8 = 3;
 const COMMIT: u8 = 4;
 const DELETE_CONSUMER: u8 = 5;
 const SET_RETENTION: u8 = 6;
+const CHANGE: u8 = 7;
+const RESHARD: u8 = 8;
+const TRANSACTION: u8 = 9;
 /// Bytes in front of a record's partition key.
 pub(crate) const RECORD_HEADER_BYTES: usize = 26;
 
@@ -44,11 +51,25 @@ pub(crate) const RECORD_HEADER_BYTES: usize = 26;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Command {
     CreateStream(NewStream),
-    DeleteStream { stream: u64 },
+    DeleteStream {
+        stream: u64,
+    },
     Put(Put),
     Commit(Commit),
-    DeleteConsumer { stream: u64, consumer: String },
-    SetRetention { stream: u64, seconds: u64 },
+    DeleteConsumer {
+        stream: u64,
+        consumer: String,
+    },
+    Change {
+        stream: u64,
+        change: Change,
+    },
+    Reshard {
+        stream: u64,
+        reshard: Reshard,
+    },
+    /// Puts and commits that happen together: their frames.
+    Transaction(Vec<Bytes>),
 }
 
 /// A stream as it is created; its shards are numbered from 0.
@@ -56,8 +77,17 @@ pub(crate) enum Command {
 pub(crate) struct NewStream {
     pub(crate) name: StreamName,
     pub(crate) created_ms: i64,
-    pub(crate) retention_seconds: u64,
     pub(crate) shards: Vec<HashKeyRange>,
+    #[serde(flatten)]
+    pub(crate) config: StreamConfig,
+}
+
+/// Shards that are opened and, after that, shards that are closed; one may be both.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reshard {
+    pub(crate) at_ms: i64,
+    pub(crate) opened: Vec<OpenedShard>,
+    pub(crate) closed: Vec<ShardId>,
 }
 
 /// A put, whose records are read one by one out of the frame.
@@ -88,6 +118,12 @@ pub(crate) struct RoutedRecord<'a> {
     pub(crate) data: &'a [u8],
 }
 
+impl RoutedRecord<'_> {
+    pub(crate) fn payload_bytes(&self) -> usize {
+        self.partition_key.len() + self.data.len()
+    }
+}
+
 /// A record as it lies in a frame: slices of it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct FramedRecord {
@@ -103,7 +139,7 @@ pub(crate) fn encode_put(
     producer: Option<(&str, u64)>,
     records: &[RoutedRecord<'_>],
 ) -> Result<Bytes> {
-    let payload: usize = records.iter().map(|record| record.partition_key.len() + record.data.len()).sum();
+    let payload: usize = records.iter().map(RoutedRecord::payload_bytes).sum();
     let mut body = BytesMut::with_capacity(payload + records.len() * RECORD_HEADER_BYTES + 160);
     begin(&mut body, PUT, stream);
     body.put_i64_le(arrival_ms);
@@ -165,10 +201,7 @@ impl Command {
         match self {
             Self::CreateStream(new) => {
                 body.put_slice(&[VERSION, CREATE_STREAM]);
-                let json = serde_json::to_vec(new).map_err(|error| {
-                    Error::new(durable_core::ErrorKind::Internal, "a new stream has no JSON").with_source(error)
-                })?;
-                body.put_slice(&json);
+                put_json(&mut body, new)?;
             }
             Self::DeleteStream { stream } => begin(&mut body, DELETE_STREAM, *stream),
             Self::Put(_) => return Err(Error::new(durable_core::ErrorKind::Internal, "a put is not encoded twice")),
@@ -177,9 +210,21 @@ impl Command {
                 begin(&mut body, DELETE_CONSUMER, *stream);
                 put_name(&mut body, consumer)?;
             }
-            Self::SetRetention { stream, seconds } => {
-                begin(&mut body, SET_RETENTION, *stream);
-                body.put_u64_le(*seconds);
+            Self::Change { stream, change } => {
+                begin(&mut body, CHANGE, *stream);
+                put_json(&mut body, change)?;
+            }
+            Self::Reshard { stream, reshard } => {
+                begin(&mut body, RESHARD, *stream);
+                put_json(&mut body, reshard)?;
+            }
+            Self::Transaction(frames) => {
+                body.put_slice(&[VERSION, TRANSACTION]);
+                body.put_u32_le(length(frames.len())?);
+                for frame in frames {
+                    body.put_u32_le(length(frame.len())?);
+                    body.put_slice(frame);
+                }
             }
         }
         Ok(body.freeze())
@@ -193,11 +238,10 @@ impl Command {
             return Err(Error::corrupt(format!("a journal frame has version {version}; this build reads {VERSION}")));
         }
         let kind = cursor.u8()?;
-        if kind == CREATE_STREAM {
-            let new = serde_json::from_slice(cursor.rest());
-            return new
-                .map(Self::CreateStream)
-                .map_err(|error| Error::corrupt("a journal frame names a new stream unreadably").with_source(error));
+        match kind {
+            CREATE_STREAM => return parse(cursor.rest()).map(Self::CreateStream),
+            TRANSACTION => return decode_transaction(&mut cursor).map(Self::Transaction),
+            _ => {}
         }
         let stream = cursor.u64()?;
         match kind {
@@ -205,7 +249,9 @@ impl Command {
             PUT => decode_put(stream, &mut cursor).map(Self::Put),
             COMMIT => decode_commit(stream, &mut cursor).map(Self::Commit),
             DELETE_CONSUMER => Ok(Self::DeleteConsumer { stream, consumer: cursor.name()? }),
-            SET_RETENTION => Ok(Self::SetRetention { stream, seconds: cursor.u64()? }),
+            SET_RETENTION => Ok(Self::Change { stream, change: Change::RetentionSeconds(cursor.u64()?) }),
+            CHANGE => Ok(Self::Change { stream, change: parse(cursor.rest())? }),
+            RESHARD => Ok(Self::Reshard { stream, reshard: parse(cursor.rest())? }),
             _ => Err(Error::corrupt(format!("a journal frame has the unknown kind {kind}"))),
         }
     }
@@ -242,6 +288,26 @@ fn decode_commit(stream: u64, cursor: &mut Cursor<'_>) -> Result<Commit> {
         _ => return Err(damaged()),
     };
     Ok(Commit { stream, consumer, positions, state })
+}
+
+fn decode_transaction(cursor: &mut Cursor<'_>) -> Result<Vec<Bytes>> {
+    let count = cursor.count(4)?;
+    let mut frames = Vec::with_capacity(count);
+    for _ in 0..count {
+        let bytes = usize::try_from(cursor.u32()?).unwrap_or(usize::MAX);
+        frames.push(cursor.slice(bytes)?);
+    }
+    if cursor.rest().is_empty() { Ok(frames) } else { Err(damaged()) }
+}
+
+fn put_json<T: Serialize>(body: &mut BytesMut, value: &T) -> Result<()> {
+    serde_json::to_writer(body.writer(), value)
+        .map_err(|error| Error::new(durable_core::ErrorKind::Internal, "a command has no JSON").with_source(error))
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(json: &[u8]) -> Result<T> {
+    serde_json::from_slice(json)
+        .map_err(|error| Error::corrupt("a journal frame has JSON that this build does not read").with_source(error))
 }
 
 fn begin(body: &mut BytesMut, kind: u8, stream: u64) {
@@ -365,15 +431,21 @@ mod tests {
         let new = NewStream {
             name: "flights".parse().unwrap(),
             created_ms: 5,
-            retention_seconds: 86_400,
             shards: HashKeyRange::split_evenly(3),
+            config: StreamConfig::default(),
         };
+        let range = HashKeyRange { starting: HashKey(0), ending: HashKey::MAX };
+        let [parent, other, id] = [0, 1, 2].map(ShardId::new);
+        let opened = OpenedShard { id, range, created_secs: 7, parent, adjacent_parent: Some(other) };
+        let reshard = Reshard { at_ms: 5, opened: vec![opened], closed: vec![parent, other] };
         let number = SequenceNumber::new(1, ShardId::new(2), 3, 4);
         for command in [
             Command::CreateStream(new),
             Command::DeleteStream { stream: 9 },
             Command::DeleteConsumer { stream: 9, consumer: "c".into() },
-            Command::SetRetention { stream: 9, seconds: 90_000 },
+            Command::Change { stream: 9, change: Change::RetentionSeconds(90_000) },
+            Command::Reshard { stream: 9, reshard },
+            Command::Transaction(vec![Bytes::from_static(b"put"), Bytes::new()]),
             Command::Commit(Commit {
                 stream: 9,
                 consumer: "firehose".into(),
@@ -404,7 +476,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_decoded_or_refused(mut bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0u8..8) {
+        fn any_bytes_are_decoded_or_refused(mut bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0u8..11) {
             if bytes.len() > 1 {
                 (bytes[0], bytes[1]) = (VERSION, kind);
             }

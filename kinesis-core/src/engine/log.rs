@@ -3,29 +3,33 @@
 //! Invariant: segments and tail together hold every record between the trim horizon and the shard's end, each findable
 //! by its index; where both hold one, both hold the same.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use durable_core::ErrorKind;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::time::moment;
 use crate::error::{Error, Result};
+use crate::metrics::ShardCounters;
 use crate::read::From;
-use crate::segment::SegmentMeta;
+use crate::segment::{SegmentList, SegmentMeta};
 use crate::stream::{ChildShard, HashKeyRange, SequenceNumber, Shard, ShardId};
-use crate::tail::{Limits, ShardStamp, Tail, TailEntry};
+use crate::tail::{Budget, ShardStamp, Tail, TailEntry};
 
 /// A shard as the engine holds it.
 #[derive(Debug)]
 pub(crate) struct ShardState {
     pub(crate) stamp: ShardStamp,
     pub(crate) range: HashKeyRange,
+    pub(crate) opened_ms: i64,
     pub(crate) parent: Option<ShardId>,
     pub(crate) adjacent_parent: Option<ShardId>,
     /// Below every record's index.
     pub(crate) starting_index: u64,
     /// Index of the newest record; waiting readers watch it.
     pub(crate) end: watch::Sender<u64>,
+    pub(crate) counters: ShardCounters,
     log: Mutex<ShardLog>,
 }
 
@@ -33,17 +37,25 @@ pub(crate) struct ShardState {
 #[derive(Debug, Default)]
 pub(crate) struct ShardLog {
     pub(crate) tail: Tail,
-    pub(crate) segments: VecDeque<Arc<SegmentMeta>>,
+    pub(crate) segments: SegmentList,
     /// Records up to this index are in segments.
     pub(crate) sealed_through: u64,
     /// Records up to this index are no longer in the tail.
     pub(crate) evicted_through: u64,
     /// Records up to this index were removed by retention.
     pub(crate) trimmed_through: u64,
-    /// Set once the shard takes no more records: not less than any record's index.
-    pub(crate) closed_at: Option<u64>,
+    /// Set once the shard takes no more records.
+    pub(crate) closed: Option<Closing>,
     /// The shards that follow a closed one.
     pub(crate) children: Vec<ChildShard>,
+}
+
+/// When a shard was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Closing {
+    /// The position of the frame that closed it: above every record's index.
+    pub(crate) at: u64,
+    pub(crate) at_ms: i64,
 }
 
 /// Where the next records to read are.
@@ -56,15 +68,23 @@ pub(crate) enum Found {
 }
 
 impl ShardState {
-    pub(crate) fn new(stamp: ShardStamp, range: HashKeyRange, starting_index: u64, log: ShardLog) -> Self {
+    pub(crate) fn new(
+        stamp: ShardStamp,
+        range: HashKeyRange,
+        opened_ms: i64,
+        starting_index: u64,
+        log: ShardLog,
+    ) -> Self {
         let newest = log.sealed_through.max(log.trimmed_through);
         Self {
             stamp,
             range,
+            opened_ms,
             parent: None,
             adjacent_parent: None,
             starting_index,
             end: watch::Sender::new(newest),
+            counters: ShardCounters::default(),
             log: Mutex::new(log),
         }
     }
@@ -73,16 +93,21 @@ impl ShardState {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn is_open(&self) -> bool {
+        self.log().closed.is_none()
+    }
+
     pub(crate) fn describe(&self) -> Shard {
-        let closed_at = self.log().closed_at;
-        let created_ms = i64::try_from(self.stamp.created_secs).unwrap_or(0) * 1000;
+        let closed = self.log().closed;
         Shard {
             id: self.stamp.id,
             hash_key_range: self.range,
             parent: self.parent,
             adjacent_parent: self.adjacent_parent,
-            starting_sequence_number: self.stamp.number(self.starting_index, created_ms),
-            ending_sequence_number: closed_at.map(|index| self.stamp.number(index, created_ms)),
+            opened: moment(self.opened_ms),
+            closed: closed.map(|closing| moment(closing.at_ms)),
+            starting_sequence_number: self.stamp.number(self.starting_index, self.opened_ms),
+            ending_sequence_number: closed.map(|closing| self.stamp.number(SequenceNumber::INDEX_MAX, closing.at_ms)),
         }
     }
 
@@ -102,8 +127,8 @@ impl ShardState {
 }
 
 impl ShardLog {
-    /// Where the records from `from` on are; `limits` bounds those of the tail.
-    pub(crate) fn find(&self, shard: ShardId, from: From, limits: &mut Limits) -> Result<Found> {
+    /// Where the records from `from` on are; `budget` bounds those of the tail.
+    pub(crate) fn find(&self, shard: ShardId, from: From, budget: &mut Budget) -> Result<Found> {
         let from = match from {
             From::Oldest => self.trimmed_through + 1,
             From::Index(index) if index > self.trimmed_through => index,
@@ -114,25 +139,29 @@ impl ShardLog {
                 ));
             }
         };
-        let segment = self.segments.partition_point(|segment| segment.last < from);
-        match self.segments.get(segment) {
-            Some(segment) if from <= self.evicted_through => Ok(Found::Segment(segment.clone(), from)),
-            _ => Ok(Found::Tail(self.tail.read(from, u64::MAX, limits))),
+        match self.segment_at(from) {
+            Some(segment) => Ok(Found::Segment(segment, from)),
+            None => Ok(Found::Tail(self.tail.read(from, u64::MAX, budget))),
         }
+    }
+
+    /// The segment, if any, that has the first record at or above `from` that a reader does not find in memory.
+    pub(crate) fn segment_at(&self, from: u64) -> Option<Arc<SegmentMeta>> {
+        let place = self.segments.partition_point(|segment| segment.last < from);
+        self.segments.get(place).filter(|_| from <= self.evicted_through).cloned()
     }
 
     /// When the first record at or above `from` arrived; of one in a segment, when the segment's first did.
     pub(crate) fn arrival_at(&self, from: u64) -> Option<i64> {
-        let segment = self.segments.partition_point(|segment| segment.last < from);
-        match self.segments.get(segment) {
-            Some(segment) if from <= self.evicted_through => Some(segment.first_arrival_ms),
-            _ => self.tail.at_or_after(from).map(|entry| entry.arrival_ms),
+        match self.segment_at(from) {
+            Some(segment) => Some(segment.first_arrival_ms),
+            None => self.tail.at_or_after(from).map(|entry| entry.arrival_ms),
         }
     }
 
     /// Records above index `after` and below `below` that are in no segment.
     pub(crate) fn unsealed(&self, after: u64, below: u64) -> Vec<TailEntry> {
-        let mut all = Limits { records: usize::MAX, bytes: usize::MAX, taken: 0 };
+        let mut all = Budget { records: usize::MAX, bytes: usize::MAX, taken: 0 };
         self.tail.read(self.sealed_through.max(after).saturating_add(1), below, &mut all)
     }
 
@@ -149,7 +178,7 @@ impl ShardLog {
     /// Takes a sealed segment up.
     pub(crate) fn sealed(&mut self, segment: SegmentMeta) {
         self.sealed_through = segment.last;
-        self.segments.push_back(Arc::new(segment));
+        self.segments.push(segment);
     }
 
     /// Lets sealed records go from memory until at most `keep` bytes of them stay; answers the bytes freed.
@@ -186,9 +215,13 @@ mod tests {
             last,
             records: 2,
             first_arrival_ms: 0,
+            earliest_arrival_ms: None,
             latest_arrival_ms,
             bytes: 1,
             crc32c: 0,
+            blocks: 1,
+            footer_bytes: 0,
+            footer_crc32c: 0,
         }
     }
 
@@ -201,8 +234,8 @@ mod tests {
         log.evicted_through = 12;
         assert_eq!(log.trim(25).0.len(), 1, "the third is old, but the second is not");
         let find = |from| {
-            let mut limits = Limits { records: 1, bytes: 1, taken: 0 };
-            log.find(ShardId::new(0), from, &mut limits)
+            let mut budget = Budget { records: 1, bytes: 1, taken: 0 };
+            log.find(ShardId::new(0), from, &mut budget)
         };
         assert_eq!(find(From::Index(4)).unwrap_err().kind(), ErrorKind::Expired);
         assert!(matches!(find(From::Index(5)), Ok(Found::Segment(meta, 5)) if meta.first == 5));

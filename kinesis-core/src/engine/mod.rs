@@ -1,14 +1,20 @@
 //! The embedded engine: one journal, one order, one state.
 //!
 //! Data flow one way: put -> journal -> tail -> segment -> trim. [`sequencer`] judges and orders what is submitted,
-//! [`state`] applies what became durable, [`read`] serves it, [`seal`] moves it to the store and lets it go.
+//! [`state`] applies what became durable, [`read`] serves it, [`seal`] moves it to the store and lets it go; [`minute`]
+//! tells how it goes.
 
 pub(crate) mod checkpoint;
 pub(crate) mod command;
+mod control;
+mod count;
 pub(crate) mod log;
+pub(crate) mod minute;
 pub(crate) mod open;
 pub(crate) mod read;
 pub(crate) mod room;
+#[cfg(feature = "datafusion")]
+pub(crate) mod scan;
 pub(crate) mod seal;
 pub(crate) mod sequencer;
 pub(crate) mod state;
@@ -25,7 +31,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::{Error, Result};
 use crate::metrics::KinesisMetrics;
-use crate::segment::{SegmentCache, SegmentMeta};
+use crate::quota::Quotas;
+use crate::segment::{Compression, SegmentCache, SegmentMeta};
 use crate::stream::{ShardId, StreamName};
 use seal::SealRequest;
 use sequencer::Sequencer;
@@ -43,8 +50,10 @@ pub(crate) struct Engine {
     pub(crate) journal: Journal,
     pub(crate) sequencer: Sequencer,
     pub(crate) state: Arc<State>,
-    pub(crate) cache: SegmentCache,
+    pub(crate) cache: Arc<SegmentCache>,
+    pub(crate) compression: Compression,
     pub(crate) record_bytes_max: usize,
+    pub(crate) quotas: Quotas,
     pub(crate) closed: watch::Sender<bool>,
     /// Asks the sealer to seal all there is.
     pub(crate) seal: mpsc::Sender<SealRequest>,
@@ -93,6 +102,7 @@ impl Engine {
             incoming_records: counters.incoming_records.get(),
             incoming_bytes: counters.incoming_bytes.get(),
             duplicate_records: counters.duplicate_records.get(),
+            throttled_writes: counters.throttled_writes.get(),
             read_records: counters.read_records.get(),
             read_bytes: counters.read_bytes.get(),
             recovered_records: counters.recovered_records.get(),

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::Engine;
 use super::checkpoint::streams;
+use super::minute::EachMinute;
 use super::seal::{SEAL_REQUESTS_MAX, Sealer};
 use super::segment_folder;
 use super::sequencer::Sequencer;
@@ -23,6 +24,7 @@ use super::state::{State, segments};
 use super::time::RecordTime;
 use crate::error::Result;
 use crate::metrics::Counters;
+use crate::quota::Quotas;
 use crate::segment::SegmentCache;
 use crate::settings::Settings;
 
@@ -37,7 +39,7 @@ pub(crate) struct Components {
 }
 
 /// Opens the engine and what works in its background.
-pub(crate) async fn open(components: Components) -> Result<(Arc<Engine>, Sealer)> {
+pub(crate) async fn open(components: Components) -> Result<(Arc<Engine>, Sealer, EachMinute)> {
     let Components { store, root, journal, clock, settings } = components;
     settings.check()?;
     let time = RecordTime::new(clock.clone());
@@ -51,23 +53,27 @@ pub(crate) async fn open(components: Components) -> Result<(Arc<Engine>, Sealer)
     let journal = recovery.start(move |frames| applying.commit(frames)).await?;
     let sequencer = Sequencer::of(&state.catalog());
     let (seal, requests) = mpsc::channel(SEAL_REQUESTS_MAX);
+    let quotas = Quotas::new(settings.limits().clone(), clock.clone());
     let engine = Arc::new(Engine {
         clock,
         time,
-        cache: SegmentCache::new(store.clone(), counters, settings.cache_bytes()),
+        cache: Arc::new(SegmentCache::new(store.clone(), counters, settings.cache_bytes())),
+        compression: settings.segment_compression(),
         store,
         root,
         journal,
         sequencer,
         state,
         record_bytes_max: settings.record_bytes_max(),
+        quotas,
         closed: watch::Sender::new(false),
         seal,
     });
     // What was found may be enough to seal, or have deleted streams in it.
     engine.state.room.work.notify_one();
     let sealer = Sealer::new(engine.clone(), at, orphans, requests);
-    Ok((engine, sealer))
+    let each_minute = EachMinute::new(engine.clone());
+    Ok((engine, sealer, each_minute))
 }
 
 /// Rebuilds the state; answers where its checkpoint stands.
@@ -93,8 +99,9 @@ async fn recover(state: &State, recovery: &mut Recovery) -> Result<Position> {
     }
     let counters = &state.counters;
     counters.recovered_records.add(counters.incoming_records.get());
-    counters.incoming_records.reset();
-    counters.incoming_bytes.reset();
+    counters.incoming_records.set(0);
+    counters.incoming_bytes.set(0);
+    state.catalog().streams.values().for_each(|stream| stream.forget_incoming());
     Ok(at)
 }
 

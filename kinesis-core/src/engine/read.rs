@@ -13,9 +13,10 @@ use super::log::{Found, ShardState};
 use super::state::StreamState;
 use crate::error::{Error, Result};
 use crate::limits::{GET_RECORDS_BYTES_MAX, GET_RECORDS_MAX};
-use crate::read::{From, GetRecordsOutput, IteratorType, Record, ShardIterator};
-use crate::stream::ShardId;
-use crate::tail::Limits;
+use crate::read::{From, GetRecordsOutput, IteratorType, Record, ShardIterator, SubscribeToShardEvent};
+use crate::segment::Wanted;
+use crate::stream::{SequenceNumber, ShardId};
+use crate::tail::Budget;
 
 impl Engine {
     pub(crate) async fn shard_iterator(
@@ -26,7 +27,36 @@ impl Engine {
     ) -> Result<ShardIterator> {
         self.check_open()?;
         stream.check()?;
-        let state = stream.shard(shard)?;
+        let state = &*stream.shard(shard)?;
+        self.quotas.iterate(stream.id, &stream.name, shard)?;
+        self.iterator_at(stream, state, from).await
+    }
+
+    /// As [`shard_iterator`](Self::shard_iterator); where retention has removed the record, at the oldest one instead, as
+    /// AWS does it.
+    #[cfg(feature = "server")]
+    pub(crate) async fn kept_iterator(
+        &self,
+        stream: &StreamState,
+        shard: ShardId,
+        from: IteratorType,
+    ) -> Result<ShardIterator> {
+        let mut iterator = self.shard_iterator(stream, shard, from).await?;
+        if matches!(iterator.from, From::Index(index) if index <= stream.shard(shard)?.log().trimmed_through) {
+            iterator.from = From::Oldest;
+        }
+        Ok(iterator)
+    }
+
+    /// A number behind which only records follow that come from now on.
+    pub(crate) fn newest_number(&self, stream: &StreamState, shard: ShardId) -> Result<SequenceNumber> {
+        let shard = stream.shard(shard)?;
+        let newest = (*shard.end.borrow()).max(shard.starting_index);
+        Ok(shard.stamp.number(newest, self.time.arrival_ms()))
+    }
+
+    /// An iterator that stands at `from`, whatever the quotas.
+    async fn iterator_at(&self, stream: &StreamState, state: &ShardState, from: IteratorType) -> Result<ShardIterator> {
         let from = match from {
             IteratorType::TrimHorizon => From::Oldest,
             IteratorType::Latest => From::Index(*state.end.borrow() + 1),
@@ -34,7 +64,8 @@ impl Engine {
             IteratorType::AfterSequenceNumber(number) => From::Index(state.index_of(number)?.saturating_add(1)),
             IteratorType::AtTimestamp(at) => self.at_timestamp(stream, state, at.timestamp_millis()).await?,
         };
-        Ok(ShardIterator { stream: stream.id, shard, from: at_least_starting(from, state) })
+        let from = at_least_starting(from, state);
+        Ok(ShardIterator { stream: stream.id, shard: state.stamp.id, from, issued_ms: self.time.arrival_ms() })
     }
 
     /// The first record that arrived at `at_ms` or later; behind the newest if there is none yet.
@@ -53,8 +84,8 @@ impl Engine {
             }
         };
         let path = self.segment_path(stream.id, shard.stamp.id, &segment);
-        let rows = self.cache.get(&path, &segment).await?;
-        Ok(From::Index(rows.first_at_or_after(at_ms).unwrap_or(segment.first)))
+        let stretch = self.cache.get(&path, &segment, Wanted::Arrival(at_ms)).await?;
+        Ok(From::Index(stretch.first_at_or_after(at_ms).unwrap_or(segment.first)))
     }
 
     pub(crate) async fn get_records(
@@ -71,13 +102,37 @@ impl Engine {
         if !(1..=GET_RECORDS_MAX).contains(&limit) {
             return Err(Error::invalid(format!("a limit of {limit} records: ask for 1 to {GET_RECORDS_MAX}")));
         }
-        let shard = stream.shard(iterator.shard)?;
+        if let Some(age_max) = self.quotas.limits().iterator_age
+            && self.time.since(iterator.issued_ms) > age_max
+        {
+            return Err(Error::new(
+                ErrorKind::Expired,
+                format!("this iterator was given out more than {} s ago; ask for another one", age_max.as_secs()),
+            ));
+        }
+        let shard = &*stream.shard(iterator.shard)?;
+        let begun = self.begin();
+        self.quotas
+            .read(stream.id, &stream.name, shard.stamp.id)
+            .inspect_err(|_| Self::count_throttled_read(stream, shard))?;
+        let (output, bytes) = self.read(stream, shard, iterator, limit).await?;
+        self.quotas.have_read(stream.id, shard.stamp.id, bytes);
+        self.count_get_records(stream, shard, &output, (bytes, begun));
+        Ok(output)
+    }
+
+    /// The next records, whatever the quotas, and their bytes.
+    async fn read(
+        &self,
+        stream: &StreamState,
+        shard: &ShardState,
+        iterator: &ShardIterator,
+        limit: usize,
+    ) -> Result<(GetRecordsOutput, u64)> {
         let records = self.run(stream, shard, iterator.from, limit).await?;
-        let bytes = records.iter().map(|record| (record.data.len() + record.partition_key.len()) as u64).sum();
-        self.state.counters.read_records.add(records.len() as u64);
-        self.state.counters.read_bytes.add(bytes);
+        let bytes = self.count_read(shard, &records);
         let next = records.last().map_or(iterator.from, |last| From::Index(last.sequence_number.index() + 1));
-        Ok(self.answer(iterator, shard, records, next))
+        Ok((self.answer(iterator, shard, records, next), bytes))
     }
 
     fn answer(
@@ -92,27 +147,35 @@ impl Engine {
             From::Oldest => log.trimmed_through + 1,
             From::Index(index) => index,
         });
-        let ended = unread.is_none() && log.closed_at.is_some();
+        let ended = unread.is_none() && log.closed.is_some();
         GetRecordsOutput {
             records,
-            next_iterator: (!ended).then(|| ShardIterator { from: next, ..iterator.clone() }),
+            next_iterator: (!ended).then(|| ShardIterator {
+                from: next,
+                issued_ms: self.time.arrival_ms(),
+                ..iterator.clone()
+            }),
             behind_latest: unread.map_or_else(Default::default, |arrival_ms| self.time.since(arrival_ms)),
             child_shards: if ended { log.children.clone() } else { Vec::new() },
         }
     }
 
     async fn run(&self, stream: &StreamState, shard: &ShardState, from: From, limit: usize) -> Result<Vec<Record>> {
-        let mut limits = Limits { records: limit, bytes: GET_RECORDS_BYTES_MAX, taken: 0 };
+        let mut budget = Budget { records: limit, bytes: GET_RECORDS_BYTES_MAX, taken: 0 };
         loop {
-            let found = shard.log().find(shard.stamp.id, from, &mut limits)?;
+            let found = shard.log().find(shard.stamp.id, from, &mut budget)?;
             match found {
                 Found::Tail(entries) => return entries.iter().map(|entry| entry.record(shard.stamp)).collect(),
                 Found::Segment(segment, from) => {
                     let path = self.segment_path(stream.id, shard.stamp.id, &segment);
-                    match self.cache.get(&path, &segment).await {
-                        Ok(rows) => {
+                    match self.cache.get(&path, &segment, Wanted::Index(from)).await {
+                        Ok(stretch) => {
+                            // Who begins a stretch at its beginning reads on, as it seems.
+                            if stretch.first().is_some_and(|first| from <= first) {
+                                self.prefetch(stream, shard, stretch.last().unwrap_or(from).saturating_add(1));
+                            }
                             let mut records = Vec::with_capacity(limit.min(1024));
-                            rows.read(shard.stamp, from, &mut limits, &mut records);
+                            stretch.read(shard.stamp, from, &mut budget, &mut records);
                             return Ok(records);
                         }
                         // Retention may have taken it meanwhile; then the iterator says so.
@@ -126,8 +189,17 @@ impl Engine {
         }
     }
 
+    /// Fetches ahead what a reader that goes on at `from` will want.
+    pub(super) fn prefetch(&self, stream: &StreamState, shard: &ShardState, from: u64) {
+        let next = shard.log().segment_at(from);
+        if let Some(segment) = next {
+            let path = self.segment_path(stream.id, shard.stamp.id, &segment);
+            self.cache.prefetch(path, segment, from);
+        }
+    }
+
     /// What it means that a segment's object is not there.
-    fn lost(
+    pub(super) fn lost(
         &self,
         stream: &StreamState,
         shard: &ShardState,
@@ -173,32 +245,49 @@ pub(crate) fn subscribe(
     stream: Arc<StreamState>,
     shard: ShardId,
     from: IteratorType,
-) -> BoxStream<'static, Result<Vec<Record>>> {
+) -> BoxStream<'static, Result<SubscribeToShardEvent>> {
     let shard = match stream.shard(shard) {
-        Ok(shard) => shard.clone(),
+        Ok(shard) => shard,
         Err(error) => return stream::once(async { Err(error) }).boxed(),
     };
     // Latest means from this call on, not from the first poll on.
     let place = match from {
         IteratorType::Latest => {
             let from = From::Index(*shard.end.borrow() + 1);
-            Place::At(ShardIterator { stream: stream.id, shard: shard.stamp.id, from })
+            Place::At(ShardIterator { stream: stream.id, shard: shard.stamp.id, from, issued_ms: 0 })
         }
         from => Place::Begin(from),
     };
-    let subscription = Subscription { handle, stream, shard, place };
-    stream::unfold(subscription, |mut subscription| async move {
-        let next = subscription.next().await.transpose()?;
-        if next.is_err() {
-            subscription.place = Place::Ended;
-        }
-        Some((next, subscription))
-    })
-    .boxed()
+    Subscription { handle, stream, shard, place }.into_stream()
+}
+
+/// As [`subscribe`], from an iterator on.
+#[cfg(feature = "server")]
+pub(crate) fn subscribe_at(
+    handle: Arc<crate::kinesis::Handle>,
+    stream: Arc<StreamState>,
+    at: ShardIterator,
+) -> BoxStream<'static, Result<SubscribeToShardEvent>> {
+    match stream.shard(at.shard) {
+        Ok(shard) => Subscription { handle, stream, shard, place: Place::At(at) }.into_stream(),
+        Err(error) => stream::once(async { Err(error) }).boxed(),
+    }
 }
 
 impl Subscription {
-    async fn next(&mut self) -> Result<Option<Vec<Record>>> {
+    fn into_stream(self) -> BoxStream<'static, Result<SubscribeToShardEvent>> {
+        self.stream.counters.subscribe_to_shard_success.add(1);
+        stream::unfold(self, |mut subscription| async move {
+            let next = subscription.next().await.transpose()?;
+            if next.is_err() {
+                subscription.place = Place::Ended;
+            }
+            Some((next, subscription))
+        })
+        .boxed()
+    }
+
+    async fn next(&mut self) -> Result<Option<SubscribeToShardEvent>> {
         let engine = &self.handle.engine;
         let mut end = self.shard.end.subscribe();
         loop {
@@ -207,17 +296,26 @@ impl Subscription {
             let iterator = match &self.place {
                 Place::Ended => return Ok(None),
                 Place::At(iterator) => iterator.clone(),
-                Place::Begin(from) => engine.shard_iterator(&self.stream, self.shard.stamp.id, *from).await?,
+                Place::Begin(from) => engine.iterator_at(&self.stream, &self.shard, *from).await?,
             };
-            let output = engine.get_records(&self.stream, &iterator, GET_RECORDS_MAX).await?;
+            engine.check_open()?;
+            self.stream.check()?;
+            let (output, bytes) = engine.read(&self.stream, &self.shard, &iterator, GET_RECORDS_MAX).await?;
+            let ended = output.next_iterator.is_none();
             self.place = output.next_iterator.map_or(Place::Ended, Place::At);
-            if !output.records.is_empty() {
-                return Ok(Some(output.records));
+            if ended || !output.records.is_empty() {
+                let last = output.records.last().filter(|_| !ended).map(|record| record.sequence_number);
+                let event = SubscribeToShardEvent {
+                    records: output.records,
+                    continuation_sequence_number: last,
+                    behind_latest: output.behind_latest,
+                    child_shards: output.child_shards,
+                };
+                Engine::count_event(&self.stream, &event, bytes);
+                return Ok(Some(event));
             }
-            if matches!(self.place, Place::At(_)) {
-                // An error means that the shard is gone with its instance, which the next read reports.
-                let _ = end.changed().await;
-            }
+            // An error means that the shard is gone with its instance, which the next read reports.
+            let _ = end.changed().await;
         }
     }
 }

@@ -17,16 +17,16 @@ use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use super::Engine;
-use super::checkpoint::{part, removals, shard_change};
+use super::checkpoint::{part, removals, shard_changes, shard_removals};
 use super::log::ShardState;
 use super::state::{Catalog, Dirty, StreamState, segments};
 use crate::error::{Error, Result};
-use crate::segment::{SegmentMeta, SegmentOwner, SegmentRow, encode};
+use crate::segment::{Compression, EncodedSegment, SegmentMeta, SegmentOwner, SegmentRow, encode};
 use crate::stream::ShardId;
 use crate::tail::TailEntry;
 
-/// How often retention is looked after.
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// How often retention, metrics and scaling are looked after.
+pub(crate) const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// How long the sealer waits after a failed round, unless somebody waits for room.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Segments that are encoded and put at the same time.
@@ -42,8 +42,8 @@ pub(crate) struct Sealer {
     at: Position,
     /// Objects that no checkpoint names any more, once the next one is made.
     garbage: Vec<Path>,
-    /// Shards of which a checkpoint still names segments that were trimmed.
-    trimmed: BTreeSet<Dirty>,
+    /// Shards of which a checkpoint still names segments that were trimmed, or the shard itself.
+    trimmed: BTreeMap<(u64, ShardId), Arc<ShardState>>,
     /// A seal failed: its checkpoint may stand beyond `at`, so none can be written there until another one is made.
     unsettled: bool,
     requests: mpsc::Receiver<SealRequest>,
@@ -74,7 +74,7 @@ impl Sealer {
         orphans: Vec<Path>,
         requests: mpsc::Receiver<SealRequest>,
     ) -> Self {
-        Self { engine, at, garbage: orphans, trimmed: BTreeSet::new(), unsettled: false, requests }
+        Self { engine, at, garbage: orphans, trimmed: BTreeMap::new(), unsettled: false, requests }
     }
 
     /// Works until the instance is closed.
@@ -135,7 +135,7 @@ impl Sealer {
         let streams: Vec<_> = engine.state.catalog().streams.values().cloned().collect();
         for stream in streams {
             let before_ms = engine.time.expired_before_ms(stream.retention());
-            for shard in stream.shards.values() {
+            for shard in stream.shards().values() {
                 let (gone, freed) = shard.log().trim(before_ms);
                 engine.state.room.give_back(freed);
                 engine.state.counters.trimmed_segments.add(gone.len() as u64);
@@ -143,9 +143,13 @@ impl Sealer {
                     let path = engine.segment_path(stream.id, shard.stamp.id, &segment);
                     engine.cache.forget(&path);
                     self.garbage.push(path);
-                    self.trimmed.insert(Dirty::Shard(stream.id, shard.stamp.id));
+                    self.trimmed.insert((stream.id, shard.stamp.id), shard.clone());
                 }
             }
+            let catalog = engine.state.catalog();
+            let expired = stream.expire(before_ms, self.at);
+            drop(catalog);
+            self.trimmed.extend(expired.into_iter().map(|shard| ((stream.id, shard.stamp.id), shard)));
         }
     }
 
@@ -198,22 +202,28 @@ impl Sealer {
     /// Fixes a position, and with it everything but the records below it.
     fn cut(&self) -> Result<Cut> {
         let mut catalog = self.engine.state.catalog();
-        let dirty: BTreeSet<Dirty> = catalog.dirty.union(&self.trimmed).cloned().collect();
+        let dirty = std::mem::take(&mut catalog.dirty);
         // Shards are written once their segments are.
-        let now = dirty.iter().filter(|dirty| !matches!(dirty, Dirty::Shard(..)));
-        let mut changes = now.map(|dirty| part(&catalog, dirty)).collect::<Result<Vec<_>>>()?;
+        let mut changes =
+            dirty.iter().filter_map(|dirty| part(&catalog, dirty).transpose()).collect::<Result<Vec<_>>>()?;
         changes.extend(catalog.deleted.iter().flat_map(|stream| removals(stream)));
         let unsealed = catalog.unsealed_shards();
         let mut shards: BTreeMap<_, _> =
             unsealed.iter().map(|(stream, shard)| ((stream.id, shard.stamp.id), shard.clone())).collect();
         for dirty in &dirty {
             if let Dirty::Shard(id, shard) = dirty
-                && let Some(state) = catalog.streams.get(id).and_then(|stream| stream.shards.get(shard))
+                && let Some(state) = catalog.streams.get(id).and_then(|stream| stream.shards().get(shard).cloned())
             {
-                shards.insert((*id, *shard), state.clone());
+                shards.insert((*id, *shard), state);
             }
         }
-        catalog.dirty.clear();
+        for ((stream, id), shard) in &self.trimmed {
+            if catalog.has_shard(*stream, *id) {
+                shards.insert((*stream, *id), shard.clone());
+            } else {
+                changes.extend(shard_removals(*stream, shard));
+            }
+        }
         catalog.unsealed.clear();
         let deleted = std::mem::take(&mut catalog.deleted);
         Ok(Cut { at: catalog.applied, changes, dirty, shards, unsealed, deleted })
@@ -227,9 +237,11 @@ impl Sealer {
         stream::iter(seals).buffer_unordered(SEAL_PARALLEL).try_collect::<Vec<()>>().await?;
         let mut changes = cut.changes.clone();
         for ((stream, _), shard) in &cut.shards {
-            changes.push(shard_change(*stream, shard)?);
+            changes.extend(shard_changes(*stream, shard)?);
         }
-        self.write(cut.at, changes).await
+        self.write(cut.at, changes).await?;
+        cut.shards.values().for_each(|shard| shard.log().segments.set_written());
+        Ok(())
     }
 
     /// Writes the parts of shards from which segments were trimmed, where the checkpoint stands, and deletes those.
@@ -239,15 +251,24 @@ impl Sealer {
         }
         let changes = {
             let catalog = self.engine.state.catalog();
-            if self.trimmed.iter().any(|dirty| !catalog.streams.contains_key(&dirty.stream())) {
+            if self.trimmed.keys().any(|(stream, _)| !catalog.streams.contains_key(stream)) {
                 // A stream was deleted meanwhile, behind where the checkpoint stands: the seal that is due with that
                 // takes all of it out.
                 return Ok(());
             }
-            self.trimmed.iter().map(|dirty| part(&catalog, dirty)).collect::<Result<Vec<_>>>()?
+            let changes = |((stream, id), shard): (&(u64, ShardId), &Arc<ShardState>)| {
+                if catalog.has_shard(*stream, *id) {
+                    shard_changes(*stream, shard)
+                } else {
+                    Ok(shard_removals(*stream, shard))
+                }
+            };
+            self.trimmed.iter().map(changes).collect::<Result<Vec<_>>>()?.concat()
         };
         self.write(self.at, changes).await?;
-        self.trimmed.clear();
+        for shard in std::mem::take(&mut self.trimmed).into_values() {
+            shard.log().segments.set_written();
+        }
         self.collect_garbage().await
     }
 
@@ -277,25 +298,30 @@ impl Sealer {
             return;
         }
         let streams: Vec<_> = state.catalog().streams.values().cloned().collect();
-        let shards = streams.iter().map(|stream| stream.shards.len() as u64).sum::<u64>().max(1);
-        let keep = usize::try_from(keep_all / shards).unwrap_or(usize::MAX);
-        for shard in streams.iter().flat_map(|stream| stream.shards.values()) {
+        let shards: Vec<_> =
+            streams.iter().flat_map(|stream| stream.shards().values().cloned().collect::<Vec<_>>()).collect();
+        let keep = usize::try_from(keep_all / shards.len().max(1) as u64).unwrap_or(usize::MAX);
+        for shard in shards {
             let freed = shard.log().evict(keep);
             state.room.give_back(freed);
         }
     }
 }
 
-async fn until_closed(closed: &mut watch::Receiver<bool>) {
+pub(super) async fn until_closed(closed: &mut watch::Receiver<bool>) {
     // An error means that the instance is gone, which is as good.
     let _ = closed.wait_for(|closed| *closed).await;
 }
 
 impl Catalog {
+    fn has_shard(&self, stream: u64, shard: ShardId) -> bool {
+        self.streams.get(&stream).is_some_and(|stream| stream.shards().contains_key(&shard))
+    }
+
     fn unsealed_shards(&self) -> Vec<(Arc<StreamState>, Arc<ShardState>)> {
         let shard = |(stream, shard): &(u64, ShardId)| {
             let stream = self.streams.get(stream)?;
-            Some((stream.clone(), stream.shards.get(shard)?.clone()))
+            Some((stream.clone(), stream.shards().get(shard)?.clone()))
         };
         self.unsealed.iter().filter_map(shard).collect()
     }
@@ -306,7 +332,7 @@ async fn seal_shard(engine: Arc<Engine>, stream: Arc<StreamState>, shard: Arc<Sh
     let entries = shard.log().unsealed(0, at.0);
     let Some(last) = entries.last().map(|entry| entry.index) else { return Ok(()) };
     let cost: u64 = entries.iter().map(|entry| entry.cost() as u64).sum();
-    let (meta, file) = encode_segment(&stream, &shard, entries).await?;
+    let (meta, file) = encode_segment(&stream, &shard, entries, engine.compression).await?;
     let path = engine.segment_path(stream.id, shard.stamp.id, &meta);
     engine.store.put(&path, file.into()).await.map_err(|error| {
         Error::new(ErrorKind::Unavailable, format!("segment {path} was not put")).with_source(error)
@@ -336,6 +362,7 @@ async fn encode_segment(
     stream: &StreamState,
     shard: &ShardState,
     entries: Vec<TailEntry>,
+    compression: Compression,
 ) -> Result<(SegmentMeta, Vec<u8>)> {
     let owner = SegmentOwner {
         stream: stream.name.to_string(),
@@ -344,7 +371,8 @@ async fn encode_segment(
     };
     let encoded = tokio::task::spawn_blocking(move || -> Result<_> {
         let rows: Vec<SegmentRow> = entries.iter().map(TailEntry::row).collect::<Result<_>>()?;
-        let file = encode(&owner, &rows)?;
+        let EncodedSegment { file, blocks, footer_at } = encode(&owner, &rows, compression)?;
+        let footer = file.get(footer_at..).unwrap_or_default();
         let (first, last) = (entries.first().map_or(0, |row| row.index), entries.last().map_or(0, |row| row.index));
         let meta = SegmentMeta {
             name: format!("{first:020}-{}.arrow", Uuid::new_v4().simple()),
@@ -352,9 +380,13 @@ async fn encode_segment(
             last,
             records: entries.len() as u64,
             first_arrival_ms: entries.first().map_or(0, |row| row.arrival_ms),
+            earliest_arrival_ms: entries.iter().map(|row| row.arrival_ms).min(),
             latest_arrival_ms: entries.iter().map(|row| row.arrival_ms).max().unwrap_or(0),
             bytes: file.len() as u64,
             crc32c: crc32c::crc32c(&file),
+            blocks: u32::try_from(blocks).unwrap_or(0),
+            footer_bytes: footer.len() as u64,
+            footer_crc32c: crc32c::crc32c(footer),
         };
         Ok((meta, file))
     });
@@ -387,18 +419,19 @@ mod tests {
             clock,
             settings: Settings::default(),
         };
-        open(components).await.unwrap()
+        let (engine, sealer, _) = open(components).await.unwrap();
+        (engine, sealer)
     }
 
     async fn put(engine: &Engine, stream: &StreamState) {
-        engine.put(stream, &PutBatch::new(vec![PutRecord::new("data", "key")])).await.unwrap();
+        engine.put_records(stream, &PutBatch::new(vec![PutRecord::new("data", "key")])).await.unwrap();
     }
 
     #[tokio::test]
     async fn a_stream_that_is_deleted_while_it_is_trimmed_does_not_keep_the_next_opening_from_reading_the_journal() {
         let (store, clock) = (Arc::new(InMemory::new()) as Arc<dyn ObjectStore>, ManualClock::default());
         let (engine, mut sealer) = opened(&store, &clock).await;
-        let stream = engine.create_stream("s".parse().unwrap(), 1).await.unwrap();
+        let stream = engine.create_stream("s".parse().unwrap(), 1.into()).await.unwrap();
         put(&engine, &stream).await;
         sealer.seal().await.unwrap();
         put(&engine, &stream).await;
@@ -418,7 +451,7 @@ mod tests {
         let rule = Rule::on(&[Operation::Delete], Effect::Fail(Failure::PermissionDenied)).under("journal").at_call(0);
         let store = FaultStore::with_rules(Arc::new(InMemory::new()), 1, Arc::new(clock.clone()), vec![rule]);
         let (engine, mut sealer) = opened(&(Arc::new(store.clone()) as Arc<dyn ObjectStore>), &clock).await;
-        let stream = engine.create_stream("s".parse().unwrap(), 1).await.unwrap();
+        let stream = engine.create_stream("s".parse().unwrap(), 1.into()).await.unwrap();
         put(&engine, &stream).await;
         while sealer.seal().await.is_ok() {
             put(&engine, &stream).await;

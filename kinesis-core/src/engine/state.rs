@@ -5,21 +5,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use durable_core::journal::{Frame, Position};
 
-use super::command::{Command, Commit, NewStream, Put};
-use super::log::{ShardLog, ShardState};
+use super::command::{Command, Commit, NewStream, Put, Reshard};
+use super::log::{Closing, ShardLog, ShardState};
 use super::room::Room;
 use super::time::seconds;
 use crate::consumer::ConsumerState;
 use crate::error::{Error, Result};
-use crate::metrics::Counters;
+use crate::metrics::{Counters, StreamCounters};
 use crate::segment::SegmentMeta;
-use crate::stream::{HashKeyRange, ShardId, StreamName};
+use crate::stream::{HashKeyRange, OpenedShard, ShardId, StreamConfig, StreamName};
 use crate::tail::{ShardStamp, TailEntry, entry_cost};
 
 /// A stream as the engine holds it.
@@ -29,13 +29,25 @@ pub(crate) struct StreamState {
     pub(crate) id: u64,
     pub(crate) name: StreamName,
     pub(crate) created_ms: i64,
-    pub(crate) shards: BTreeMap<ShardId, Arc<ShardState>>,
     pub(crate) deleted: AtomicBool,
-    retention_seconds: AtomicU64,
+    shards: RwLock<Arc<Shards>>,
+    control: RwLock<Arc<Control>>,
     held: Mutex<Held>,
+    pub(crate) counters: StreamCounters,
     /// Who delivers it.
     #[cfg(feature = "firehose")]
     pub(crate) claims: crate::firehose::claim::Claims,
+}
+
+/// The shards of a stream by id: open ones, and closed ones whose records retention has left.
+pub(crate) type Shards = BTreeMap<ShardId, Arc<ShardState>>;
+
+/// How a stream is set.
+#[derive(Clone, Debug)]
+pub(crate) struct Control {
+    pub(crate) config: StreamConfig,
+    /// The number of the next new shard.
+    pub(crate) next_shard: u32,
 }
 
 /// What others keep in a stream.
@@ -89,31 +101,52 @@ impl StreamState {
         id: u64,
         name: StreamName,
         created_ms: i64,
-        retention_seconds: u64,
-        shards: BTreeMap<ShardId, Arc<ShardState>>,
+        control: Control,
+        shards: Shards,
         held: Held,
     ) -> Self {
         Self {
             id,
             name,
             created_ms,
-            shards,
             deleted: AtomicBool::new(false),
-            retention_seconds: AtomicU64::new(retention_seconds),
+            shards: RwLock::new(Arc::new(shards)),
+            control: RwLock::new(Arc::new(control)),
             held: Mutex::new(held),
+            counters: StreamCounters::default(),
             #[cfg(feature = "firehose")]
             claims: Default::default(),
         }
     }
 
-    fn created(id: u64, new: &NewStream) -> Self {
+    pub(crate) fn created(id: u64, new: NewStream) -> Self {
         let created_secs = seconds(new.created_ms);
         let shard = |(index, range): (u32, &HashKeyRange)| {
             let stamp = ShardStamp { id: ShardId::new(index), created_secs };
-            (stamp.id, Arc::new(ShardState::new(stamp, *range, id, ShardLog::default())))
+            (stamp.id, Arc::new(ShardState::new(stamp, *range, new.created_ms, id, ShardLog::default())))
         };
-        let shards = (0..).zip(&new.shards).map(shard).collect();
-        Self::new(id, new.name.clone(), new.created_ms, new.retention_seconds, shards, Held::default())
+        let shards: Shards = (0..).zip(&new.shards).map(shard).collect();
+        let next_shard = u32::try_from(shards.len()).unwrap_or(u32::MAX);
+        let control = Control { config: new.config, next_shard };
+        Self::new(id, new.name, new.created_ms, control, shards, Held::default())
+    }
+
+    /// The shards there are now.
+    pub(crate) fn shards(&self) -> Arc<Shards> {
+        self.shards.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How the stream is set now.
+    pub(crate) fn control(&self) -> Arc<Control> {
+        self.control.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_control(&self, control: Control) {
+        *self.control.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(control);
+    }
+
+    pub(super) fn set_shards(&self, shards: Shards) {
+        *self.shards.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(shards);
     }
 
     pub(crate) fn held(&self) -> MutexGuard<'_, Held> {
@@ -121,11 +154,58 @@ impl StreamState {
     }
 
     pub(crate) fn retention(&self) -> Duration {
-        Duration::from_secs(self.retention_seconds.load(Ordering::Acquire))
+        self.control().config.retention()
     }
 
-    pub(crate) fn shard(&self, id: ShardId) -> Result<&Arc<ShardState>> {
-        self.shards.get(&id).ok_or_else(|| Error::not_found(format!("stream '{}' has no shard {id}", self.name)))
+    pub(crate) fn shard(&self, id: ShardId) -> Result<Arc<ShardState>> {
+        self.shards()
+            .get(&id)
+            .cloned()
+            .ok_or_else(|| Error::not_found(format!("stream '{}' has no shard {id}", self.name)))
+    }
+
+    /// Forgets closed shards of which retention left nothing and that were closed before `before_ms` and below `below`.
+    pub(crate) fn expire(&self, before_ms: i64, below: Position) -> Vec<Arc<ShardState>> {
+        let shards = self.shards();
+        let gone = |shard: &Arc<ShardState>| {
+            let log = shard.log();
+            let closed = log.closed.is_some_and(|closing| closing.at_ms < before_ms && closing.at < below.0);
+            closed && log.segments.is_empty() && log.oldest_unsealed_ms().is_none()
+        };
+        let expired: Vec<_> = shards.values().filter(|shard| gone(shard)).cloned().collect();
+        if !expired.is_empty() {
+            let mut left = Shards::clone(&shards);
+            expired.iter().for_each(|shard| drop(left.remove(&shard.stamp.id)));
+            self.set_shards(left);
+        }
+        expired
+    }
+
+    fn reshard(&self, position: Position, reshard: &Reshard) {
+        let mut shards = Shards::clone(&self.shards());
+        for opened in &reshard.opened {
+            let stamp = ShardStamp { id: opened.id, created_secs: opened.created_secs };
+            let mut shard = ShardState::new(stamp, opened.range, reshard.at_ms, position.0, ShardLog::default());
+            (shard.parent, shard.adjacent_parent) = (Some(opened.parent), opened.adjacent_parent);
+            shards.entry(opened.id).or_insert_with(|| Arc::new(shard));
+        }
+        for id in &reshard.closed {
+            let Some(shard) = shards.get(id) else { continue };
+            let children = reshard.opened.iter().filter(|child| child.has_parent(*id));
+            let mut log = shard.log();
+            log.closed = Some(Closing { at: position.0, at_ms: reshard.at_ms });
+            log.children = children.map(OpenedShard::as_child).collect();
+        }
+        let closed: Vec<_> = reshard.closed.iter().filter_map(|id| shards.get(id).cloned()).collect();
+        let next_shard = reshard.opened.iter().map(|opened| opened.id.index().saturating_add(1)).max();
+        let control = self.control();
+        let next_shard = next_shard.unwrap_or(0).max(control.next_shard);
+        self.set_control(Control { next_shard, ..Control::clone(&control) });
+        // The children are there before a reader learns of them.
+        self.set_shards(shards);
+        for shard in closed {
+            shard.end.send_modify(|_| {});
+        }
     }
 
     /// Refuses a stream that was deleted.
@@ -136,9 +216,19 @@ impl StreamState {
         Ok(())
     }
 
+    /// Counts anew what comes in: recovery met records that came before.
+    pub(crate) fn forget_incoming(&self) {
+        self.counters.incoming_bytes.set(0);
+        self.counters.incoming_records.set(0);
+        for shard in self.shards().values() {
+            shard.counters.incoming_bytes.set(0);
+            shard.counters.incoming_records.set(0);
+        }
+    }
+
     /// Wakes all who wait for records.
     pub(crate) fn wake(&self) {
-        for shard in self.shards.values() {
+        for shard in self.shards().values() {
             shard.end.send_modify(|_| {});
         }
     }
@@ -189,48 +279,79 @@ impl State {
     }
 
     fn apply_frame(&self, catalog: &mut Catalog, frame: &Frame) -> Result<()> {
-        match Command::decode(&frame.body)? {
+        self.apply_command(catalog, frame.position, &frame.body).map(|_| ())
+    }
+
+    /// Applies one command whose records begin at `position`; answers the position behind them.
+    fn apply_command(&self, catalog: &mut Catalog, position: Position, body: &Bytes) -> Result<Position> {
+        match Command::decode(body)? {
             Command::CreateStream(new) => {
-                let stream = Arc::new(StreamState::created(frame.position.0, &new));
-                catalog.names.insert(new.name, stream.id);
+                let stream = Arc::new(StreamState::created(position.0, new));
+                catalog.names.insert(stream.name.clone(), stream.id);
                 catalog.dirty.insert(Dirty::Stream(stream.id));
-                catalog.dirty.extend(stream.shards.keys().map(|shard| Dirty::Shard(stream.id, *shard)));
+                catalog.dirty.extend(stream.shards().keys().map(|shard| Dirty::Shard(stream.id, *shard)));
                 catalog.streams.insert(stream.id, stream);
             }
             Command::DeleteStream { stream } => catalog.delete(stream, &self.room, &self.unsealed_bytes)?,
-            Command::Put(put) => self.apply_put(catalog, frame, put)?,
+            Command::Put(put) => {
+                let records = put.records.len() as u64;
+                self.apply_put(catalog, position, body, put)?;
+                return Ok(Position(position.0 + records));
+            }
             Command::Commit(commit) => catalog.commit(commit)?,
             Command::DeleteConsumer { stream, consumer } => {
                 catalog.stream(stream)?.held().consumers.remove(&consumer);
                 catalog.dirty.insert(Dirty::Consumer(stream, consumer));
             }
-            Command::SetRetention { stream, seconds } => {
-                catalog.stream(stream)?.retention_seconds.store(seconds, Ordering::Release);
+            Command::Change { stream, change } => {
+                let state = catalog.stream(stream)?;
+                let mut control = Control::clone(&state.control());
+                control.config.apply(change);
+                state.set_control(control);
                 catalog.dirty.insert(Dirty::Stream(stream));
             }
+            Command::Reshard { stream, reshard } => {
+                catalog.stream(stream)?.reshard(position, &reshard);
+                let changed = reshard.opened.iter().map(|opened| opened.id).chain(reshard.closed);
+                catalog.dirty.extend(changed.map(|shard| Dirty::Shard(stream, shard)));
+                catalog.dirty.insert(Dirty::Stream(stream));
+            }
+            Command::Transaction(parts) => {
+                let mut next = position;
+                for part in &parts {
+                    next = self.apply_command(catalog, next, part)?;
+                }
+                return Ok(next);
+            }
         }
-        Ok(())
+        Ok(position)
     }
 
-    fn apply_put(&self, catalog: &mut Catalog, frame: &Frame, put: Put) -> Result<()> {
+    fn apply_put(&self, catalog: &mut Catalog, position: Position, body: &Bytes, put: Put) -> Result<()> {
         let stream = catalog.stream(put.stream)?.clone();
+        let shards = stream.shards();
         let (mut payload, mut cost) = (0, 0);
-        for (index, run) in runs(frame.position.0, &put.records) {
-            let shard = stream.shard(run.first().map_or(ShardId::new(0), |record| record.0))?;
+        for (index, run) in runs(position.0, &put.records) {
+            let id = run.first().map_or(ShardId::new(0), |record| record.0);
+            let shard = shards.get(&id).ok_or_else(|| Error::corrupt(format!("there is no shard {id}")))?;
             let mut log = shard.log();
+            let mut run_bytes = 0;
             for (index, (_, offset)) in (index..).zip(run) {
                 if index <= log.sealed_through {
                     // Recovery meets a frame again whose records a segment has already.
                     continue;
                 }
-                let bytes = super::command::framed_bytes(&frame.body, *offset)?;
-                let (arrival_ms, frame) = (put.arrival_ms, frame.body.clone());
+                let bytes = super::command::framed_bytes(body, *offset)?;
+                let (arrival_ms, frame) = (put.arrival_ms, body.clone());
                 log.tail.push(TailEntry { index, arrival_ms, frame, offset: *offset, bytes });
-                payload += u64::from(bytes);
+                run_bytes += u64::from(bytes);
                 cost += entry_cost(bytes as usize) as u64;
             }
             drop(log);
-            catalog.unsealed.insert((stream.id, shard.stamp.id));
+            payload += run_bytes;
+            shard.counters.incoming_bytes.add(run_bytes);
+            shard.counters.incoming_records.add(run.len() as u64);
+            catalog.unsealed.insert((stream.id, id));
             shard.end.send_replace(index + run.len() as u64 - 1);
         }
         if let Some((id, number)) = put.producer {
@@ -240,6 +361,8 @@ impl State {
         self.unsealed_bytes.fetch_add(cost, Ordering::AcqRel);
         self.counters.incoming_records.add(put.records.len() as u64);
         self.counters.incoming_bytes.add(payload);
+        stream.counters.incoming_records.add(put.records.len() as u64);
+        stream.counters.incoming_bytes.add(payload);
         Ok(())
     }
 }
@@ -279,7 +402,7 @@ impl Catalog {
         self.dirty.retain(|dirty| dirty.stream() != id || matches!(dirty, Dirty::Consumer(..)));
         self.unsealed.retain(|(stream, _)| *stream != id);
         stream.deleted.store(true, Ordering::Release);
-        for shard in stream.shards.values() {
+        for shard in stream.shards().values() {
             let mut log = shard.log();
             unsealed_bytes.fetch_sub(log.unsealed_cost(u64::MAX), Ordering::AcqRel);
             log.sealed_through = u64::MAX;
@@ -304,5 +427,5 @@ pub(crate) fn segments(stream: &StreamState) -> Vec<(ShardId, Arc<SegmentMeta>)>
     let of = |shard: &Arc<ShardState>| -> Vec<_> {
         shard.log().segments.iter().map(|segment| (shard.stamp.id, segment.clone())).collect()
     };
-    stream.shards.values().flat_map(of).collect()
+    stream.shards().values().flat_map(of).collect()
 }

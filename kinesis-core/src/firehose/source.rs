@@ -156,10 +156,11 @@ pub(super) async fn read_next(
         Ok(Reading::Woken)
     };
     let news = readable.iter().map(|&shard| {
-        let mut records = stream.subscribe(shard, progress.from(shard));
+        let mut events = stream.subscribe(shard, progress.from(shard));
         Box::pin(async move {
-            match records.next().await {
-                Some(Ok(records)) => Ok(Reading::Records(records)),
+            match events.next().await {
+                Some(Ok(event)) if event.records.is_empty() => Ok(Reading::Finished(shard)),
+                Some(Ok(event)) => Ok(Reading::Records(event.records)),
                 Some(Err(error)) if error.kind() == ErrorKind::Expired => Ok(Reading::Expired(shard)),
                 Some(Err(error)) => Err(error),
                 None => Ok(Reading::Finished(shard)),

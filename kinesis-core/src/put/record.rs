@@ -23,6 +23,12 @@ impl PutRecord {
         Self { data: data.into(), partition_key: partition_key.into(), explicit_hash_key: None }
     }
 
+    /// What AWS counts of it: bytes of data and partition key.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        self.data.len() + self.partition_key.len()
+    }
+
     /// Routes by `key`, whatever the partition key is.
     #[must_use]
     pub fn with_explicit_hash_key(mut self, key: HashKey) -> Self {
@@ -49,15 +55,17 @@ pub enum PutOutcome {
     Stored(PutRecordOutput),
     /// Its producer had put it before, so it was not put again.
     Duplicate,
+    /// It was not stored, since its shard's throughput is used up ([`Limits`](crate::Limits)): put it again later.
+    Throttled(ShardId),
 }
 
 impl PutOutcome {
-    /// Where it was stored; none for a duplicate.
+    /// Where it was stored, if it was by this call.
     #[must_use]
     pub fn stored(&self) -> Option<&PutRecordOutput> {
         match self {
             Self::Stored(output) => Some(output),
-            Self::Duplicate => None,
+            Self::Duplicate | Self::Throttled(_) => None,
         }
     }
 }
@@ -77,9 +85,15 @@ impl PutRecordsOutput {
         self.records.iter().filter(|outcome| outcome.stored().is_some()).count()
     }
 
+    /// Records that were not stored, since their shards' throughput is used up.
+    #[must_use]
+    pub fn throttled(&self) -> usize {
+        self.records.iter().filter(|outcome| matches!(outcome, PutOutcome::Throttled(_))).count()
+    }
+
     /// Records that the stream knew already.
     #[must_use]
     pub fn duplicates(&self) -> usize {
-        self.records.len() - self.stored()
+        self.records.iter().filter(|outcome| matches!(outcome, PutOutcome::Duplicate)).count()
     }
 }

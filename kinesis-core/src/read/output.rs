@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::iterator::ShardIterator;
 use super::record::Record;
+use crate::metrics::millis;
 use crate::stream::ChildShard;
 
 /// Records from an iterator on, and where to go on.
@@ -24,6 +25,6 @@ impl GetRecordsOutput {
     /// [`behind_latest`](Self::behind_latest) in AWS's unit.
     #[must_use]
     pub fn millis_behind_latest(&self) -> u64 {
-        u64::try_from(self.behind_latest.as_millis()).unwrap_or(u64::MAX)
+        millis(self.behind_latest)
     }
 }

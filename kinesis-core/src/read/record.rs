@@ -26,6 +26,14 @@ pub struct Record {
     pub data: Bytes,
 }
 
+impl Record {
+    /// What AWS counts of it: bytes of data and partition key.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        self.data.len() + self.partition_key.0.len()
+    }
+}
+
 /// A partition key that lies in the record's buffer. Reads as `&str`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PartitionKey(Bytes);

@@ -11,9 +11,12 @@
 //! | `data` | `Binary` | the payload |
 //!
 //! The schema's metadata names the format (`kinesis.segment` = 1), the stream, the shard, the second the shard was
-//! created in, and the first and last index.
+//! created in, and the first and last index. A record batch is a *block*: the unit that is fetched and checked. The footer's
+//! metadata has `kinesis.blocks`, a JSON array with a [`BlockMeta`] for each: a sparse index by sequence number and time.
+//! Blocks may be compressed by buffer, as Arrow has it.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::builder::{BinaryBuilder, FixedSizeBinaryBuilder, StringBuilder};
@@ -22,10 +25,11 @@ use arrow_array::types::{TimestampMillisecondType, UInt64Type};
 use arrow_array::{ArrayRef, RecordBatch, TimestampMillisecondArray, UInt64Array};
 use arrow_buffer::Buffer;
 use arrow_ipc::reader::{FileDecoder, read_footer_length};
-use arrow_ipc::writer::FileWriter;
-use arrow_ipc::{Block, convert::fb_to_schema, root_as_footer};
+use arrow_ipc::writer::{FileWriter, IpcWriteOptions};
+use arrow_ipc::{Block, CompressionType, convert::fb_to_schema, root_as_footer};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::rows::Rows;
 use crate::error::{Error, Result};
@@ -36,9 +40,34 @@ const FORMAT: &str = "1";
 /// Rows of one record batch at most.
 const BATCH_ROWS_MAX: usize = 64 * 1024;
 /// A record batch is closed once its payload reaches this.
-const BATCH_BYTES: usize = 16 * 1024 * 1024;
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// Where the footer has the blocks.
+const BLOCKS_KEY: &str = "kinesis.blocks";
 /// What an Arrow file ends with: the footer's length and the magic.
 const TRAILER_BYTES: usize = 10;
+
+/// How the blocks of segments are compressed, buffer by buffer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Compression {
+    /// Not at all: readers get slices of the file.
+    #[default]
+    None,
+    /// LZ4 frames: fast.
+    Lz4,
+    /// Zstandard: small.
+    Zstd,
+}
+
+impl From<Compression> for Option<CompressionType> {
+    fn from(compression: Compression) -> Self {
+        match compression {
+            Compression::None => None,
+            Compression::Lz4 => Some(CompressionType::LZ4_FRAME),
+            Compression::Zstd => Some(CompressionType::ZSTD),
+        }
+    }
+}
 
 /// A record on its way into a segment.
 #[derive(Clone, Debug)]
@@ -58,41 +87,140 @@ pub(crate) struct SegmentOwner {
     pub(crate) shard_created_secs: u64,
 }
 
+/// What the footer says about a block.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BlockMeta {
+    /// Index of its first record.
+    pub(crate) first: u64,
+    /// Index of its last record.
+    pub(crate) last: u64,
+    pub(crate) records: u64,
+    /// Latest arrival of any of its records, milliseconds since 1970.
+    pub(crate) latest_arrival_ms: i64,
+    /// CRC32C of its bytes in the file.
+    pub(crate) crc32c: u32,
+}
+
+/// The bytes of a segment.
+#[derive(Debug)]
+pub(crate) struct EncodedSegment {
+    pub(crate) file: Vec<u8>,
+    pub(crate) blocks: usize,
+    /// Where the footer begins that ends the file.
+    pub(crate) footer_at: usize,
+}
+
 /// The bytes of a segment of these rows, which are at least one and rise by index.
-pub(crate) fn encode(owner: &SegmentOwner, rows: &[SegmentRow]) -> Result<Vec<u8>> {
+pub(crate) fn encode(owner: &SegmentOwner, rows: &[SegmentRow], compression: Compression) -> Result<EncodedSegment> {
     let payload: usize = rows.iter().map(|row| row.data.len() + row.partition_key.len() + 64).sum();
     let schema = schema(owner, rows);
-    let write = || -> Result<Vec<u8>, ArrowError> {
-        let mut writer = FileWriter::try_new(Vec::with_capacity(payload + 8192), &schema)?;
+    let write = || -> Result<EncodedSegment, ArrowError> {
+        let options = IpcWriteOptions::default().try_with_compression(compression.into())?;
+        let mut writer = FileWriter::try_new_with_options(Vec::with_capacity(payload + 8192), &schema, options)?;
+        let mut blocks = Vec::new();
         for batch in batches(rows) {
+            let begins = writer.get_ref().len();
             writer.write(&record_batch(&schema, batch)?)?;
+            blocks.push(BlockMeta {
+                first: batch.first().map_or(0, |row| row.index),
+                last: batch.last().map_or(0, |row| row.index),
+                records: batch.len() as u64,
+                latest_arrival_ms: batch.iter().map(|row| row.arrival_ms).max().unwrap_or(0),
+                crc32c: crc32c::crc32c(writer.get_ref().get(begins..).unwrap_or_default()),
+            });
         }
-        writer.into_inner()
+        let json = serde_json::to_string(&blocks).map_err(|error| ArrowError::ExternalError(Box::new(error)))?;
+        writer.write_metadata(BLOCKS_KEY, json);
+        let file = writer.into_inner()?;
+        let footer_at = footer(&file)?.start;
+        Ok(EncodedSegment { file, blocks: blocks.len(), footer_at })
     };
     write()
         .map_err(|error| Error::new(durable_core::ErrorKind::Internal, "a segment was not encoded").with_source(error))
 }
 
-/// The rows of a segment's bytes; their data are slices of them. The bytes were checked against their CRC32C before.
-pub(crate) fn decode(file: Bytes) -> Result<Vec<Rows>, ArrowError> {
-    let file = Buffer::from(file);
-    let damaged = |what: &str| ArrowError::IpcError(what.to_owned());
-    let trailer = file.len().checked_sub(TRAILER_BYTES).ok_or_else(|| damaged("too short"))?;
-    let ending = file.get(trailer..).and_then(|ending| ending.first_chunk()).ok_or_else(|| damaged("too short"))?;
-    let footer_at = trailer.checked_sub(read_footer_length(*ending)?).ok_or_else(|| damaged("no footer"))?;
-    let footer = root_as_footer(file.get(footer_at..trailer).unwrap_or_default())
-        .map_err(|error| damaged(&format!("no footer: {error}")))?;
-    let schema = fb_to_schema(footer.schema().ok_or_else(|| damaged("no schema"))?);
-    if schema.metadata().get("kinesis.segment").map(String::as_str) != Some(FORMAT) {
-        return Err(damaged("not a segment of a format that this build reads"));
+/// Where the footer of a file, or of its end, lies in these bytes.
+fn footer(end: &[u8]) -> Result<Range<usize>, ArrowError> {
+    let trailer = end.len().checked_sub(TRAILER_BYTES).ok_or_else(|| damaged("too short"))?;
+    let ending = end.get(trailer..).and_then(|ending| ending.first_chunk()).ok_or_else(|| damaged("too short"))?;
+    let begins = trailer.checked_sub(read_footer_length(*ending)?).ok_or_else(|| damaged("no footer"))?;
+    Ok(begins..trailer)
+}
+
+fn damaged(what: &str) -> ArrowError {
+    ArrowError::IpcError(what.to_owned())
+}
+
+/// What a segment's footer says: its blocks, and how to read them.
+#[derive(Debug)]
+pub(crate) struct SegmentIndex {
+    decoder: FileDecoder,
+    blocks: Vec<(Block, BlockMeta)>,
+}
+
+impl SegmentIndex {
+    /// The index that a file, or the end of one from its footer on, has.
+    pub(crate) fn read(end: &[u8]) -> Result<Self, ArrowError> {
+        let footer = root_as_footer(end.get(footer(end)?).unwrap_or_default())
+            .map_err(|error| damaged(&format!("no footer: {error}")))?;
+        let schema = fb_to_schema(footer.schema().ok_or_else(|| damaged("no schema"))?);
+        if schema.metadata().get("kinesis.segment").map(String::as_str) != Some(FORMAT) {
+            return Err(damaged("not a segment of a format that this build reads"));
+        }
+        let entry = footer.custom_metadata().into_iter().flatten().find(|entry| entry.key() == Some(BLOCKS_KEY));
+        let metas: Option<Vec<BlockMeta>> = entry.and_then(|entry| serde_json::from_str(entry.value()?).ok());
+        let blocks: Vec<Block> = footer.recordBatches().into_iter().flatten().copied().collect();
+        let metas = metas.filter(|metas| metas.len() == blocks.len()).unwrap_or_default();
+        let decoder = FileDecoder::new(Arc::new(schema), footer.version());
+        // The first files had no metas: such a one is read whole.
+        let metas = metas.into_iter().map(Some).chain(std::iter::repeat(None));
+        let unknown = BlockMeta { first: 0, last: u64::MAX, records: 0, latest_arrival_ms: i64::MAX, crc32c: 0 };
+        let blocks =
+            blocks.into_iter().zip(metas).map(|(block, meta)| (block, meta.unwrap_or_else(|| unknown.clone())));
+        Ok(Self { decoder, blocks: blocks.collect() })
     }
-    let decoder = FileDecoder::new(Arc::new(schema), footer.version());
-    let mut rows = Vec::new();
-    for block in footer.recordBatches().into_iter().flatten() {
-        let (offset, length) =
-            extent(block).filter(|(at, len)| at + len <= file.len()).ok_or_else(|| damaged("no batch"))?;
-        let batch = decoder.read_record_batch(block, &file.slice_with_length(offset, length))?;
-        rows.extend(batch.map(|batch| read_columns(&batch).ok_or_else(|| damaged("other columns"))).transpose()?);
+
+    /// Its memory, about.
+    pub(crate) fn bytes(&self) -> usize {
+        512 + self.blocks.len() * size_of::<(Block, BlockMeta)>()
+    }
+
+    /// The place of the first block whose meta `wanted` holds of.
+    pub(crate) fn find(&self, wanted: impl Fn(&BlockMeta) -> bool) -> Option<usize> {
+        self.blocks.iter().position(|(_, meta)| wanted(meta))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.blocks.len()
+    }
+
+    pub(crate) fn meta(&self, place: usize) -> Option<&BlockMeta> {
+        self.blocks.get(place).map(|(_, meta)| meta)
+    }
+
+    /// Where the bytes of a block lie in the file.
+    pub(crate) fn range(&self, place: usize) -> Option<Range<u64>> {
+        let (from, length) = extent(&self.blocks.get(place)?.0)?;
+        Some(from as u64..(from + length) as u64)
+    }
+
+    /// The rows of the block at `place`, whose bytes these are.
+    pub(crate) fn rows(&self, place: usize, bytes: Bytes) -> Result<Option<Rows>, ArrowError> {
+        let (block, _) = self.blocks.get(place).ok_or_else(|| damaged("no such block"))?;
+        let batch = self.decoder.read_record_batch(block, &Buffer::from(bytes))?;
+        batch.map(|batch| read_columns(&batch).ok_or_else(|| damaged("other columns"))).transpose()
+    }
+}
+
+/// The rows of a whole segment's bytes; their data are slices of them. The bytes were checked against their CRC32C before.
+pub(crate) fn decode(file: &Bytes) -> Result<Vec<Rows>, ArrowError> {
+    let index = SegmentIndex::read(file)?;
+    let mut rows = Vec::with_capacity(index.len());
+    for place in 0..index.len() {
+        let range = index.range(place).ok_or_else(|| damaged("no batch"))?;
+        let within = |at: u64| usize::try_from(at).ok().filter(|at| *at <= file.len());
+        let (from, to) = within(range.start).zip(within(range.end)).ok_or_else(|| damaged("no batch"))?;
+        rows.extend(index.rows(place, file.slice(from..to))?);
     }
     Ok(rows)
 }
@@ -139,15 +267,19 @@ fn schema(owner: &SegmentOwner, rows: &[SegmentRow]) -> SchemaRef {
         ("kinesis.first_index", index(rows.first())),
         ("kinesis.last_index", index(rows.last())),
     ];
-    let fields = vec![
+    let metadata: HashMap<_, _> = metadata.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    Arc::new(Schema::new(columns()).with_metadata(metadata))
+}
+
+/// The columns of a segment.
+pub(crate) fn columns() -> Vec<Field> {
+    vec![
         Field::new("sequence_index", DataType::UInt64, false),
         Field::new("arrival", DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), false),
         Field::new("partition_key", DataType::Utf8, false),
         Field::new("hash_key", DataType::FixedSizeBinary(16), false),
         Field::new("data", DataType::Binary, false),
-    ];
-    let metadata: HashMap<_, _> = metadata.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    Arc::new(Schema::new(fields).with_metadata(metadata))
+    ]
 }
 
 /// Cuts rows into record batches.
@@ -165,7 +297,8 @@ fn batches(rows: &[SegmentRow]) -> impl Iterator<Item = &[SegmentRow]> {
     })
 }
 
-fn record_batch(schema: &SchemaRef, rows: &[SegmentRow]) -> Result<RecordBatch, ArrowError> {
+/// Rows as a batch of [`columns`].
+pub(crate) fn record_batch(schema: &SchemaRef, rows: &[SegmentRow]) -> Result<RecordBatch, ArrowError> {
     let key_bytes = rows.iter().map(|row| row.partition_key.len()).sum();
     let data_bytes = rows.iter().map(|row| row.data.len()).sum();
     let mut keys = StringBuilder::with_capacity(rows.len(), key_bytes);
@@ -204,27 +337,57 @@ mod tests {
         SegmentRow { index, arrival_ms: 5, partition_key: PartitionKey::new(key.into()), hash_key, data: data.into() }
     }
 
+    fn whole(rows: &[SegmentRow], compression: Compression) -> Bytes {
+        encode(&owner(), rows, compression).unwrap().file.into()
+    }
+
     #[test]
     fn data_are_slices_of_the_file() {
-        let file = Bytes::from(encode(&owner(), &[row(1, vec![7; 1000]), row(4, vec![8; 1000])]).unwrap());
-        let rows = decode(file.clone()).unwrap();
+        let file = whole(&[row(1, vec![7; 1000]), row(4, vec![8; 1000])], Compression::None);
+        let rows = decode(&file).unwrap();
         assert_eq!(rows[0].indices.as_ref(), [1, 4]);
         assert!(file.as_ptr_range().contains(&rows[0].data.as_ptr()));
     }
 
     #[test]
-    fn a_large_segment_has_several_batches() {
-        let rows: Vec<_> = (0..9).map(|index| row(index, vec![1; 5 << 20])).collect();
-        let decoded = decode(encode(&owner(), &rows).unwrap().into()).unwrap();
-        assert_eq!(decoded.iter().map(|rows| rows.indices.len()).collect::<Vec<_>>(), [4, 4, 1]);
+    fn a_compressed_segment_holds_the_same_in_less() {
+        let rows: Vec<_> = (0..50).map(|index| row(index, vec![7; 1000])).collect();
+        let plain = whole(&rows, Compression::None);
+        for compression in [Compression::Lz4, Compression::Zstd] {
+            let file = whole(&rows, compression);
+            assert!(file.len() * 4 < plain.len(), "{compression:?}: {} of {}", file.len(), plain.len());
+            assert_eq!(decode(&file).unwrap()[0].data, decode(&plain).unwrap()[0].data);
+        }
+    }
+
+    #[test]
+    fn a_large_segment_has_several_blocks_that_are_read_alone() {
+        let rows: Vec<_> = (0..9).map(|index| row(index * 10, vec![1; 3 << 20])).collect();
+        let encoded = encode(&owner(), &rows, Compression::None).unwrap();
+        let file = Bytes::from(encoded.file);
+        let index = SegmentIndex::read(&file.slice(encoded.footer_at..)).unwrap();
+        assert_eq!((encoded.blocks, index.len()), (5, 5));
+        let mut indices = Vec::new();
+        for place in 0..index.len() {
+            let range = index.range(place).unwrap();
+            let [from, to] = [range.start, range.end].map(|at| usize::try_from(at).unwrap());
+            let block = file.slice(from..to);
+            let meta = index.meta(place).unwrap();
+            assert_eq!(crc32c::crc32c(&block), meta.crc32c);
+            let rows = index.rows(place, block).unwrap().unwrap();
+            assert_eq!((meta.first, meta.last), (rows.indices[0], *rows.indices.last().unwrap()));
+            indices.extend_from_slice(&rows.indices);
+        }
+        assert_eq!(indices, (0..9).map(|index| index * 10).collect::<Vec<u64>>());
+        assert_eq!(index.find(|block| block.last >= 35), Some(2));
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn a_cut_file_is_refused(cut in any::<prop::sample::Index>()) {
-            let file = Bytes::from(encode(&owner(), &[row(1, vec![7; 300])]).unwrap());
-            prop_assert!(decode(file.slice(..cut.index(file.len()))).is_err());
+            let file = whole(&[row(1, vec![7; 300])], Compression::None);
+            prop_assert!(decode(&file.slice(..cut.index(file.len()))).is_err());
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::config::StreamMode;
 use super::name::StreamName;
 
 /// What [`describe_stream`](crate::Kinesis::describe_stream) answers.
@@ -17,10 +18,16 @@ pub struct StreamDescription {
     pub name: StreamName,
     /// When it was created.
     pub created: DateTime<Utc>,
+    /// Who decides how many shards it has.
+    pub mode: StreamMode,
     /// How long records stay readable, at least.
     pub retention: Duration,
+    /// The largest record: data and partition key.
+    pub record_bytes_max: usize,
     /// Shards that take records.
     pub open_shards: usize,
+    /// Consumers that are registered for enhanced fan-out.
+    pub registered_consumers: usize,
     /// Consumers that keep their positions in the stream.
     pub consumers: usize,
 }

@@ -42,6 +42,9 @@ impl SequenceNumber {
     /// Bytes of [`to_bytes`](Self::to_bytes).
     pub const BYTES: usize = 24;
 
+    /// The index that a closed shard's ending number has; no record gets it.
+    pub(crate) const INDEX_MAX: u64 = u64::MAX >> 1;
+
     /// The number of the record `index` that arrived in `shard`, created in second `shard_created_secs`, in second
     /// `arrived_secs` (both since 1970, 36 bits are kept).
     pub(crate) fn new(shard_created_secs: u64, shard: ShardId, index: u64, arrived_secs: u64) -> Self {

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::hash_key::HashKeyRange;
@@ -83,6 +84,10 @@ pub struct Shard {
     pub parent: Option<ShardId>,
     /// The other shard it was merged from, if it was.
     pub adjacent_parent: Option<ShardId>,
+    /// When it was opened.
+    pub opened: DateTime<Utc>,
+    /// When it was closed, if it takes no more records.
+    pub closed: Option<DateTime<Utc>>,
     /// Less than every record's sequence number.
     pub starting_sequence_number: SequenceNumber,
     /// Not less than any record's, set once the shard takes no more records.
