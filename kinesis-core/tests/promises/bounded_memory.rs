@@ -33,17 +33,30 @@ async fn the_tail_never_grows_past_its_setting() {
     assert!(metrics.cache_bytes <= SMALL_TAIL as u64 && metrics.fetched_segments >= 20, "{metrics:?}");
 }
 
+/// A store that takes no segment, and the journal beside it.
+struct NoSegments {
+    store: FaultStore,
+    dir: tempfile::TempDir,
+    clock: ManualClock,
+}
+
+impl NoSegments {
+    fn new() -> Self {
+        let rules = vec![Rule::on(&[Operation::Put], Effect::Fail(Failure::Unavailable)).under("k/segments")];
+        let store = FaultStore::with_rules(Arc::new(InMemory::new()), 1, Arc::new(SystemClock::new()), rules);
+        Self { store, dir: tempfile::tempdir().unwrap(), clock: ManualClock::default() }
+    }
+
+    async fn open(&self) -> Kinesis {
+        let builder = Kinesis::on(Arc::new(self.store.clone()), "k").journal_dir(self.dir.path());
+        builder.with_settings(small_settings()).with_clock(Arc::new(self.clock.clone())).open().await.unwrap()
+    }
+}
+
 #[tokio::test]
 async fn a_store_that_fails_is_an_error_and_nothing_is_lost() {
-    let rules = vec![Rule::on(&[Operation::Put], Effect::Fail(Failure::Unavailable)).under("k/segments")];
-    let store = FaultStore::with_rules(Arc::new(InMemory::new()), 1, Arc::new(SystemClock::new()), rules);
-    let dir = tempfile::tempdir().unwrap();
-    let clock = ManualClock::default();
-    let open = async || {
-        let builder = Kinesis::on(Arc::new(store.clone()), "k").journal_dir(dir.path()).with_settings(small_settings());
-        builder.with_clock(Arc::new(clock.clone())).open().await.unwrap()
-    };
-    let kinesis = open().await;
+    let rig = NoSegments::new();
+    let kinesis = rig.open().await;
     let stream = kinesis.create_stream("s", 2).await.unwrap();
     let mut acknowledged = 0;
     let error = loop {
@@ -58,9 +71,9 @@ async fn a_store_that_fails_is_an_error_and_nothing_is_lost() {
     assert_eq!(numbers(&stream).await, (0..acknowledged).collect::<Vec<_>>());
     // What is only in the journal survives a restart, and the store works again some time.
     kinesis.close().await.unwrap();
-    store.assert_all_fired();
-    store.heal();
-    let kinesis = open().await;
+    rig.store.assert_all_fired();
+    rig.store.heal();
+    let kinesis = rig.open().await;
     let stream = kinesis.stream("s").unwrap();
     assert_eq!(kinesis.metrics().recovered_records, acknowledged);
     for first in (acknowledged..acknowledged + 200).step_by(20) {
@@ -80,22 +93,15 @@ async fn a_batch_larger_than_half_the_tail_is_refused() {
 
 #[tokio::test]
 async fn a_restart_counts_what_is_in_memory_though_a_stream_was_deleted() {
-    let rules = vec![Rule::on(&[Operation::Put], Effect::Fail(Failure::Unavailable)).under("k/segments")];
-    let store = FaultStore::with_rules(Arc::new(InMemory::new()), 1, Arc::new(SystemClock::new()), rules);
-    let dir = tempfile::tempdir().unwrap();
-    let clock = ManualClock::default();
-    let open = async || {
-        let builder = Kinesis::on(Arc::new(store.clone()), "k").journal_dir(dir.path()).with_settings(small_settings());
-        builder.with_clock(Arc::new(clock.clone())).open().await.unwrap()
-    };
-    let kinesis = open().await;
+    let rig = NoSegments::new();
+    let kinesis = rig.open().await;
     put(&kinesis.create_stream("deleted", 2).await.unwrap(), 0..40).await;
     let kept = kinesis.create_stream("kept", 2).await.unwrap();
     put(&kept, 0..20).await;
     kinesis.delete_stream("deleted").await.unwrap();
     let held = kinesis.metrics().tail_bytes;
     kinesis.close().await.unwrap();
-    let kinesis = open().await;
+    let kinesis = rig.open().await;
     assert_eq!(kinesis.metrics().tail_bytes, held);
     assert_eq!(numbers(&kinesis.stream("kept").unwrap()).await, (0..20).collect::<Vec<_>>());
 }

@@ -1,11 +1,12 @@
 //! Each record is in exactly one delivered object, wherever the work was cut off and whatever the store did.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use durable_core::ManualClock;
+use futures::FutureExt;
 use kinesis_core::firehose::{
     DeliveryEvent, DeliveryStream, Transform, TransformOutcome, TransformRecord, TransformResult,
 };
@@ -321,6 +322,23 @@ async fn two_of_one_name_do_not_work_at_once() {
     let second = builder().open().await.unwrap();
     drop(second);
     builder().open().await.unwrap().close().await.unwrap();
+}
+
+/// Two openings that read different commits could promise the same records to different objects, and both deliver.
+#[tokio::test]
+async fn an_opening_reads_the_commit_that_was_cut_off_before_it() {
+    let kinesis = Kinesis::memory().open().await.unwrap();
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    for round in 0..100 {
+        let source = kinesis.create_stream(&format!("s{round}"), 1).await.unwrap();
+        let later = r#"{"format":2,"version":1,"settings":0,"next_object":0,"next_schema":0,"schemas":{},"schema":null,"ahead":{},"sealed":{}}"#;
+        // Dropped as soon as it is submitted, as by a delivery stream that is dropped while it commits. Unconstrained, since a
+        // task whose budget is used up would be put off before that.
+        let commit = source.commit("firehose.d", BTreeMap::new(), Some(later.into()));
+        drop(tokio::task::unconstrained(commit).now_or_never());
+        let opened = DeliveryStream::builder("d", source, store.clone()).open().await;
+        assert_eq!(opened.map_err(|error| error.kind()).unwrap_err(), ErrorKind::Corrupt, "round {round}");
+    }
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ async fn write(dir: &Path) {
     let clock = ManualClock::default();
     let kinesis = builder(dir, &clock).open().await.unwrap();
     let stream = kinesis.create_stream("fixture", 2).await.unwrap();
-    kinesis.set_retention("fixture", Duration::from_secs(48 * 3600)).await.unwrap();
+    stream.set_retention(Duration::from_secs(48 * 3600)).await.unwrap();
     put(&stream, 0..2).await;
     stream.commit("before", BTreeMap::new(), Some("sealed".into())).await.unwrap();
     kinesis.seal().await.unwrap();

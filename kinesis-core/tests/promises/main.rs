@@ -8,6 +8,9 @@
     reason = "a test reports by panicking"
 )]
 
+mod aggregation;
+#[cfg(feature = "datafusion")]
+mod as_a_table;
 mod atomic_batch;
 mod bounded_memory;
 mod consumer_state;
@@ -29,10 +32,26 @@ mod firehose_rig;
 mod format_stays;
 mod handles;
 mod idempotent_producer;
+mod limits;
+mod mapping;
+mod metrics;
 mod nothing_left_behind;
+mod on_demand;
 mod replay;
+mod reshard;
 mod retention;
 mod routing;
+mod segments_in_blocks;
 mod sequence_numbers_rise;
+mod settings_of_a_stream;
 mod stage;
 mod survives_kill;
+mod survives_power_loss;
+mod transactions;
+#[cfg(feature = "server")]
+mod wire_clients;
+#[cfg(feature = "server")]
+mod wire_kcl;
+#[cfg(feature = "server")]
+mod wire_stage;
+mod worker;

@@ -147,7 +147,7 @@ async fn a_subscription_gets_every_record_and_waits_for_the_next() {
     for (subscription, first) in [(&mut all, 0), (&mut new, 300)] {
         let mut expected = first;
         while expected < 600 {
-            for record in subscription.next().await.unwrap().unwrap() {
+            for record in subscription.next().await.unwrap().unwrap().records {
                 assert_eq!(number_of(&record), expected);
                 expected += 1;
             }

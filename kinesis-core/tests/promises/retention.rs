@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use durable_core::{Clock, ManualClock};
-use kinesis_core::{ErrorKind, IteratorType, Kinesis, ShardId};
+use futures::StreamExt;
+use kinesis_core::{ErrorKind, IteratorType, Kinesis, ShardId, StreamSpec};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 
@@ -16,7 +17,6 @@ const SWEEP: Duration = Duration::from_secs(60);
 const SHARD: ShardId = ShardId::new(0);
 
 async fn objects(store: &dyn ObjectStore) -> usize {
-    use futures::StreamExt;
     store.list(Some(&"segments".into())).count().await
 }
 
@@ -75,9 +75,9 @@ async fn a_longer_retention_keeps_longer() {
     let kinesis = small(dir.path(), &clock).open().await.unwrap();
     let stream = kinesis.create_stream("s", 2).await.unwrap();
     for bad in [Duration::ZERO, 23 * HOUR, 8761 * HOUR] {
-        assert_eq!(kinesis.set_retention("s", bad).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(stream.set_retention(bad).await.unwrap_err().kind(), ErrorKind::InvalidInput);
     }
-    kinesis.set_retention("s", 8760 * HOUR).await.unwrap();
+    stream.set_retention(8760 * HOUR).await.unwrap();
     put(&stream, 0..50).await;
     kinesis.seal().await.unwrap();
     kinesis.close().await.unwrap();
@@ -117,4 +117,36 @@ async fn a_clock_that_jumps_removes_nothing_early() {
     clock.advance(2 * HOUR);
     kinesis.seal().await.unwrap();
     assert!(!numbers(&stream).await.contains(&0));
+}
+
+#[tokio::test]
+async fn a_long_retention_of_many_segments_is_kept_over_restarts() {
+    const DAYS: u64 = 365;
+    let (store, clock) = (Arc::new(InMemory::new()), ManualClock::default());
+    let opened = || Kinesis::on(store.clone(), "k").with_clock(Arc::new(clock.clone())).open();
+    let spec = StreamSpec::provisioned(1).with_retention(DAYS as u32 * 24 * HOUR);
+    opened().await.unwrap().create_stream("s", spec).await.unwrap();
+    // Two segments a day for two years and more: what is older than one goes meanwhile.
+    let mut next = 0;
+    for part in [100, 200, 300, 180] {
+        let kinesis = opened().await.unwrap();
+        let stream = kinesis.stream("s").unwrap();
+        for _ in 0..part {
+            for _ in 0..2 {
+                put(&stream, [next]).await;
+                kinesis.seal().await.unwrap();
+                next += 1;
+                clock.advance(12 * HOUR);
+            }
+        }
+        kinesis.seal().await.unwrap();
+        let oldest = next.saturating_sub(2 * DAYS);
+        assert_eq!(numbers(&stream).await, (oldest..next).collect::<Vec<_>>());
+        kinesis.close().await.unwrap();
+        let kinesis = opened().await.unwrap();
+        assert_eq!(numbers(&kinesis.stream("s").unwrap()).await, (oldest..next).collect::<Vec<_>>());
+        let held = store.list(Some(&"k/segments".into())).count().await;
+        assert_eq!(held as u64, next - oldest);
+        kinesis.close().await.unwrap();
+    }
 }

@@ -42,18 +42,26 @@ pub(crate) async fn put(stream: &DataStream, numbers: impl IntoIterator<Item = u
     output.records.iter().map(|outcome| outcome.stored().unwrap()).map(|at| (at.shard_id, at.sequence_number)).collect()
 }
 
-/// All records of a shard from the oldest on.
+/// All records of a shard from the oldest on, while nobody writes.
 pub(crate) async fn read_shard(stream: &DataStream, shard: ShardId) -> Result<Vec<Record>> {
+    let (all, behind_ms) = read_to_tip(stream, shard).await?;
+    assert_eq!(behind_ms, 0);
+    Ok(all)
+}
+
+/// The records of a shard from the oldest on until there are no more (or the closed shard ends), and by how much that is behind: something, if a writer
+/// has put the next record meanwhile.
+pub(crate) async fn read_to_tip(stream: &DataStream, shard: ShardId) -> Result<(Vec<Record>, u64)> {
     let mut iterator = stream.shard_iterator(shard, IteratorType::TrimHorizon).await?;
     let mut all = Vec::new();
     loop {
         let output = stream.get_records(&iterator, 1000).await?;
-        // How far it is behind says nothing here: a writer may have put the next record since this was read.
-        if output.records.is_empty() {
-            return Ok(all);
-        }
+        let (behind_ms, tip) = (output.millis_behind_latest(), output.records.is_empty());
         all.extend(output.records);
-        iterator = output.next_iterator.unwrap();
+        match output.next_iterator {
+            Some(next) if !tip => iterator = next,
+            _ => return Ok((all, behind_ms)),
+        }
     }
 }
 
