@@ -6,6 +6,7 @@ pub mod failure;
 pub mod input;
 pub mod pipeline;
 pub mod print;
+pub mod server;
 pub mod statements;
 pub mod store;
 pub mod table_text;

@@ -215,7 +215,7 @@ async fn stream(kinesis: &Kinesis, existing: Option<DataStream>, options: &Optio
         }
         None => kinesis.create_stream(table, shards).await.doing(|| format!("cannot create the stream {table}"))?,
     };
-    let kept = kinesis.set_retention(table, RETENTION_MAX).await;
+    let kept = stream.set_retention(RETENTION_MAX).await;
     kept.doing(|| format!("cannot set how long the stream {table} keeps its records"))?;
     Ok(stream)
 }

@@ -17,3 +17,5 @@ mod query_answers;
 #[cfg(unix)]
 mod query_prompt;
 mod rerun_ingests_nothing;
+#[cfg(unix)]
+mod server_run;
