@@ -1,0 +1,108 @@
+//! The disk itself: one write and one sync, and a group commit with nothing around it.
+
+use std::fs::File;
+use std::io::{Seek, SeekFrom, Write};
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::percentile::Times;
+
+const FILE_BYTES: u64 = 256 << 20;
+/// A group is written once it is so large.
+const GROUP_BYTES: usize = 2 << 20;
+
+/// A file whose blocks are allocated, as a journal's are.
+fn allocated(path: &Path) -> File {
+    let mut file = File::create(path).unwrap();
+    let zeros = vec![0; 1 << 20];
+    for _ in 0..FILE_BYTES >> 20 {
+        file.write_all(&zeros).unwrap();
+    }
+    file.sync_all().unwrap();
+    file.seek(SeekFrom::Start(0)).unwrap();
+    file
+}
+
+/// Writes and syncs records of this size, one after another.
+pub(crate) fn write_and_sync(dir: &Path, bytes: usize, time: Duration) -> Times {
+    let mut file = allocated(&dir.join("bare"));
+    let record = vec![7; bytes];
+    let (mut times, end, mut at) = (Times::default(), Instant::now() + time, 0);
+    while Instant::now() < end {
+        let begun = Instant::now();
+        file.write_all(&record).unwrap();
+        file.sync_data().unwrap();
+        times.add(begun.elapsed());
+        at += bytes as u64;
+        if at + bytes as u64 > FILE_BYTES {
+            file.seek(SeekFrom::Start(0)).unwrap();
+            at = 0;
+        }
+    }
+    times
+}
+
+type Request = (Bytes, oneshot::Sender<()>);
+
+/// Records a second that so many writers get through a thread which writes and syncs whatever waits, with a checksum.
+pub(crate) async fn group_commit(dir: &Path, writers: usize, bytes: usize, time: Duration) -> (u64, Times) {
+    let mut file = allocated(&dir.join("group"));
+    let (requests, waiting) = mpsc::sync_channel::<Request>(8192);
+    let thread = std::thread::spawn(move || {
+        let (mut group, mut acks, mut at) = (Vec::with_capacity(GROUP_BYTES * 2), Vec::new(), 0);
+        while let Ok(first) = waiting.recv() {
+            let mut next = Some(first);
+            while let Some((record, ack)) = next.take() {
+                group.extend_from_slice(&crc32c::crc32c(&record).to_le_bytes());
+                group.extend_from_slice(&record);
+                acks.push(ack);
+                if group.len() < GROUP_BYTES {
+                    next = waiting.try_recv().ok();
+                }
+            }
+            if at + group.len() as u64 > FILE_BYTES {
+                file.seek(SeekFrom::Start(0)).unwrap();
+                at = 0;
+            }
+            file.write_all(&group).unwrap();
+            file.sync_data().unwrap();
+            at += group.len() as u64;
+            group.clear();
+            for ack in acks.drain(..) {
+                // A writer that has stopped waits for nothing.
+                let _ = ack.send(());
+            }
+        }
+    });
+    let record = Bytes::from(vec![7; bytes]);
+    let end = Instant::now() + time;
+    let writers = (0..writers).map(|_| {
+        let (requests, record) = (requests.clone(), record.clone());
+        tokio::spawn(async move {
+            let mut times = Times::default();
+            while Instant::now() < end {
+                let begun = Instant::now();
+                let (ack, acked) = oneshot::channel();
+                let mut request = (record.clone(), ack);
+                while let Err(mpsc::TrySendError::Full(back)) = requests.try_send(request) {
+                    request = back;
+                    tokio::task::yield_now().await;
+                }
+                acked.await.unwrap();
+                times.add(begun.elapsed());
+            }
+            times
+        })
+    });
+    let mut all = Times::default();
+    for writer in writers.collect::<Vec<_>>() {
+        all.extend(writer.await.unwrap());
+    }
+    drop(requests);
+    thread.join().unwrap();
+    (all.count() as u64, all)
+}

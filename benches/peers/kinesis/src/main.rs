@@ -1,0 +1,94 @@
+//! Streams of kinesis-core beside what they are held against, in one run on one machine: a bare disk, a bare group commit,
+//! and other servers that speak Kinesis.
+//!
+//! In this folder: `cargo run --release -- all`, or one of `latency`, `ingest`, `replay`, `shards`, `http`, `soak`. For
+//! `http` a peer is any server that is running: `--peer ferrokinesis=http://127.0.0.1:4570`.
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a measuring program tells and stops"
+)]
+
+mod bare;
+mod client;
+mod http;
+mod ingest;
+mod latency;
+mod percentile;
+mod replay;
+mod shards;
+mod soak;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Figures of streams, beside what they are held against.
+#[derive(Debug, Parser)]
+#[command(max_term_width = 110)]
+struct Options {
+    /// A folder on the disk to measure on [default: the system's temporary folder]
+    #[arg(long, global = true)]
+    dir: Option<PathBuf>,
+    /// Seconds of each measurement
+    #[arg(long, global = true, default_value_t = 5)]
+    secs: u64,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// From put to a waiting reader, at 10,000 records of 1 KiB a second
+    Latency,
+    /// Durable records a second, by 1, 16 and 1,024 writers
+    Ingest,
+    /// Reading history again
+    Replay {
+        /// MiB of history
+        #[arg(long, default_value_t = 2048)]
+        mib: u64,
+    },
+    /// Memory of 10,000 idle shards
+    Shards,
+    /// Over HTTP, beside other servers
+    Http {
+        /// NAME=URL of a server that is running
+        #[arg(long = "peer")]
+        peers: Vec<String>,
+    },
+    /// Memory over 10 minutes of puts, reads and retention
+    Soak {
+        /// How long
+        #[arg(long, default_value_t = 10)]
+        minutes: u64,
+    },
+    /// All but the soak
+    All,
+}
+
+#[tokio::main]
+async fn main() {
+    let options = Options::parse();
+    let dir = match &options.dir {
+        Some(dir) => tempfile::tempdir_in(dir).unwrap(),
+        None => tempfile::tempdir().unwrap(),
+    };
+    let (dir, secs) = (dir.path(), options.secs);
+    match options.what {
+        What::Latency => latency::run(dir, secs).await,
+        What::Ingest => ingest::run(dir, secs).await,
+        What::Replay { mib } => replay::run(dir, mib).await,
+        What::Shards => shards::run(dir).await,
+        What::Http { peers } => http::run(dir, secs, &peers).await,
+        What::Soak { minutes } => soak::run(dir, minutes).await,
+        What::All => {
+            latency::run(dir, secs).await;
+            ingest::run(dir, secs).await;
+            replay::run(dir, 2048).await;
+            shards::run(dir).await;
+            http::run(dir, secs, &[]).await;
+        }
+    }
+}
