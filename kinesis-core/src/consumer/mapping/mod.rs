@@ -231,7 +231,8 @@ impl<F: Function> MappingBuilder<F> {
         self
     }
 
-    /// Starts it on the current tokio runtime. Dropping the future starts nothing.
+    /// Starts it on the current tokio runtime: what is put once this returns is behind [`StartingPosition::Latest`].
+    /// Dropping the future starts nothing.
     ///
     /// # Errors
     /// `InvalidInput` for a setting out of its bounds, for windows together with a parallelization factor, and for a name
@@ -242,7 +243,7 @@ impl<F: Function> MappingBuilder<F> {
         // Also finds out whether the name may be a consumer's.
         stream.commit(&config.name, BTreeMap::new(), None).await?;
         let (stopping, stopped) = watch::channel(false);
-        let mapping = Mapping {
+        let mut mapping = Mapping {
             stream,
             function: Arc::new(function),
             config: Arc::new(config),
@@ -250,6 +251,8 @@ impl<F: Function> MappingBuilder<F> {
             running: BTreeMap::new(),
             work: JoinSet::new(),
         };
+        // Before this returns, so that what is put from then on is behind the places where it begins.
+        mapping.begin_shards().await?;
         Ok(EventSourceMapping { stopping, task: Some(tokio::spawn(mapping.run())) })
     }
 }
@@ -288,7 +291,7 @@ struct Mapping<F> {
 impl<F: Function> Mapping<F> {
     async fn run(mut self) {
         loop {
-            match self.start().await {
+            match self.begin_shards().await {
                 Ok(()) => {}
                 Err(error) if matches!(error.kind(), ErrorKind::Closed | ErrorKind::NotFound) => {
                     tracing::info!(%error, mapping = self.config.name, "a mapping stops: its stream is gone");
@@ -326,8 +329,8 @@ impl<F: Function> Mapping<F> {
         while self.work.join_next().await.is_some() {}
     }
 
-    /// Starts all that can be worked on and is not.
-    async fn start(&mut self) -> Result<()> {
+    /// Begins all that can be worked on and is not.
+    async fn begin_shards(&mut self) -> Result<()> {
         let shards = self.stream.list_shards()?;
         let running: BTreeSet<ShardId> = self.running.values().copied().collect();
         let mut positions = BTreeMap::new();
