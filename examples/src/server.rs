@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use kinesis_core::Kinesis;
-use wire_core::{Credentials, Server, Services, Settings};
+use wire_core::{Credentials, S3, Server, Services, Settings};
 
 use crate::failure::{Doing, Failure, Result};
 use crate::store::open_store;
@@ -64,7 +64,10 @@ impl Serving {
         }
         let kinesis = kinesis.open().await.doing(|| format!("cannot open the streams in {named}"))?;
         let settings = Settings::default().with_region(options.region.clone());
-        let mut services = Services::new(settings).with(kinesis_core::server::service(kinesis.clone()));
+        // What the services keep is theirs; all else in the store is a client's.
+        let s3 = S3::new(store).with_hidden(STREAMS);
+        let mut services =
+            Services::new(settings).with(kinesis_core::server::service(kinesis.clone())).with_s3(s3);
         if let (Some(id), Some(secret)) = (&options.access_key, &options.secret_key) {
             services = services.with_credentials(Credentials::default().with_key(id.clone(), secret.clone()));
         }

@@ -12,7 +12,7 @@
 //! It holds no service and no state of one. It speaks no TLS (put a proxy before it, or mount the router in a server that
 //! does), answers no CORS preflight, sends no `x-amz-crc32` (Kinesis does not either), and evaluates no policies: who has a
 //! key may do everything. Of AWS's protocols it reads JSON 1.0 and 1.1 and CBOR 1.1; not Query, REST-JSON, REST-XML or
-//! Smithy's RPC v2. S3 is a fallback service of its own.
+//! Smithy's RPC v2. S3 comes with the feature `s3`; it has no target, so it gets what no other service is named for.
 //!
 //! # Example
 //!
@@ -126,12 +126,15 @@
 //! | feature | adds |
 //! |---|---|
 //! | (none) | all of the above |
+//! | `s3` | `S3`: an object store for clients of S3, on the same port |
 
 mod codec;
 mod context;
 mod event_stream;
 mod receive;
 mod response;
+#[cfg(feature = "s3")]
+mod s3;
 mod server;
 mod service;
 mod services;
@@ -144,6 +147,8 @@ pub use codec::{Blob, Encoding, Timestamp};
 pub use context::{Context, RequestId};
 pub use durable_core::{Clock, Error, ErrorKind, Result};
 pub use event_stream::{Event, EventStream};
+#[cfg(feature = "s3")]
+pub use s3::S3;
 pub use server::Server;
 pub use service::Service;
 pub use services::Services;

@@ -40,6 +40,8 @@ pub struct Services {
     credentials: Credentials,
     tables: Vec<Table>,
     fallback: Option<Fallback>,
+    #[cfg(feature = "s3")]
+    s3: Option<crate::S3>,
 }
 
 /// The service for what names no operation by a target, such as S3.
@@ -64,6 +66,8 @@ impl Services {
             credentials: Credentials::default(),
             tables: Vec::new(),
             fallback: None,
+            #[cfg(feature = "s3")]
+            s3: None,
         }
     }
 
@@ -84,6 +88,14 @@ impl Services {
         T::Future: Send + 'static,
     {
         self.fallback = Some(Fallback { name, router: Router::new().fallback_service(service) });
+        self
+    }
+
+    /// Offers an object store to clients of S3: it gets every request without an `X-Amz-Target`, in place of another
+    /// [fallback](Services::with_fallback). The port's credentials, clock and settings are its own as well.
+    #[cfg(feature = "s3")]
+    pub fn with_s3(mut self, s3: crate::S3) -> Self {
+        self.s3 = Some(s3);
         self
     }
 
@@ -117,7 +129,12 @@ impl Services {
         })
     }
 
-    pub(crate) fn into_port(self) -> Port {
+    pub(crate) fn into_port(mut self) -> Port {
+        #[cfg(feature = "s3")]
+        if let Some(s3) = self.s3.take() {
+            let service = s3.into_service(&self.credentials, Arc::clone(&self.clock), self.settings.clone());
+            self = self.with_fallback("s3", service);
+        }
         let by_prefix = self.tables.iter().enumerate().map(|(at, table)| (table.target_prefix, at)).collect();
         Port {
             account_id: self.settings.account_id.as_str().into(),

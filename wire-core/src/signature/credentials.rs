@@ -53,6 +53,17 @@ impl Credentials {
         self.keys.is_empty()
     }
 
+    #[cfg(feature = "s3")]
+    pub(crate) fn secret(&self, access_key_id: &str) -> Option<&str> {
+        let key = self.keys.get(access_key_id)?;
+        Some(key.identity.data::<aws_credential_types::Credentials>()?.secret_access_key())
+    }
+
+    #[cfg(feature = "s3")]
+    pub(crate) fn takes_token(&self, access_key_id: &str, token: Option<&str>) -> bool {
+        self.keys.get(access_key_id).is_some_and(|key| key.takes_token(token))
+    }
+
     pub(super) fn key(&self, access_key_id: &str) -> Option<&Key> {
         self.keys.get(access_key_id)
     }

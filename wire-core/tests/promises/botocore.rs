@@ -1,8 +1,6 @@
 //! botocore, which is under boto3 and the AWS CLI, speaks with a service here as with AWS.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::process::{Command, Output};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::DateTime;
@@ -10,6 +8,7 @@ use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use wire_core::{Blob, Context, Credentials, Event, EventStream, Service, Services, Settings, Timestamp, WireError};
 
+use crate::python;
 use crate::rig::serve;
 
 type Blobs = Arc<Mutex<Vec<Blob>>>;
@@ -79,18 +78,9 @@ async fn subscribe(blobs: Blobs, _: Context, input: Subscribe) -> Result<EventSt
     Ok(EventStream::new(stream::iter(events).chain(stream::iter(end))))
 }
 
-async fn python(arguments: &[&str]) -> io::Result<Output> {
-    let mut command = Command::new("python3");
-    command.args(arguments);
-    tokio::task::spawn_blocking(move || command.output()).await.unwrap()
-}
-
 #[tokio::test]
 async fn botocore_is_content() {
-    let has_botocore = python(&["-c", "import botocore"]).await;
-    if !has_botocore.is_ok_and(|output| output.status.success()) {
-        assert!(std::env::var_os("CI").is_none(), "python3 with botocore is missing (pip install botocore)");
-        eprintln!("skipped botocore_is_content: python3 with botocore is missing (pip install botocore)");
+    if !python::has("botocore").await {
         return;
     }
     let (key, secret) = ("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY");
@@ -102,8 +92,6 @@ async fn botocore_is_content() {
     let server = serve(Services::new(Settings::default()).with(kinesis).with_credentials(credentials)).await;
 
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/promises/botocore_client.py");
-    let output = python(&[script, &server.url(), key, secret]).await.unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.contains("botocore is content"), "{said}");
+    python::run(&[script, &server.url(), key, secret], "botocore is content").await;
     server.close().await;
 }

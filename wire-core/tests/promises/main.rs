@@ -15,6 +15,9 @@ mod closes;
 mod dispatch;
 mod event_stream;
 mod one_port_two_protocols;
+mod python;
 mod rig;
 mod round_trip;
+#[cfg(feature = "s3")]
+mod s3_clients;
 mod signed_by_a_known_key;
