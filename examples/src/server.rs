@@ -10,10 +10,13 @@ use kinesis_core::Kinesis;
 use wire_core::{Credentials, S3, Server, Services, Settings};
 
 use crate::failure::{Doing, Failure, Result};
-use crate::store::open_store;
+use crate::store::{CATALOG, open_store};
 
 /// Prefix of the streams, as the pipeline example has it.
 const STREAMS: &str = "streams";
+
+/// What services keep in a store, this one's and the pipeline's: no buckets.
+const KEPT: [&str; 3] = [STREAMS, "broker", CATALOG];
 
 /// Where to serve, and what.
 #[derive(Debug, Args)]
@@ -64,10 +67,8 @@ impl Serving {
         }
         let kinesis = kinesis.open().await.doing(|| format!("cannot open the streams in {named}"))?;
         let settings = Settings::default().with_region(options.region.clone());
-        // What the services keep is theirs; all else in the store is a client's.
-        let s3 = S3::new(store).with_hidden(STREAMS);
-        let mut services =
-            Services::new(settings).with(kinesis_core::server::service(kinesis.clone())).with_s3(s3);
+        let s3 = KEPT.into_iter().fold(S3::new(store), S3::with_hidden);
+        let mut services = Services::new(settings).with(kinesis_core::server::service(kinesis.clone())).with_s3(s3);
         if let (Some(id), Some(secret)) = (&options.access_key, &options.secret_key) {
             services = services.with_credentials(Credentials::default().with_key(id.clone(), secret.clone()));
         }

@@ -75,12 +75,19 @@ fn it_serves_until_it_is_told_to_end_and_has_it_all_the_next_time() {
     let server = start(&store, &[]);
     let (status, health) = server.send("GET", "/health", "", "");
     assert_eq!(status, 200);
-    assert!(health.contains("kinesis"), "{health}");
+    assert!(health.contains("kinesis") && health.contains("s3"), "{health}");
     assert_eq!(server.call("CreateStream", &json!({"StreamName": "s", "ShardCount": 1})).0, 200);
     let put = json!({"StreamName": "s", "PartitionKey": "k", "Data": "aGVsbG8="});
     assert_eq!(server.call("PutRecord", &put).0, 200);
+    // The store itself, by S3; not what the streams keep in it.
+    assert_eq!(server.send("PUT", "/bucket", "", "").0, 200);
+    assert_eq!(server.send("PUT", "/bucket/folder/key", "", "an object").0, 200);
+    let (status, refused) = server.send("GET", "/streams?list-type=2", "", "");
+    assert!(status == 403 && refused.contains("AccessDenied"), "{refused}");
     let (code, rest) = server.end("-TERM");
     assert_eq!(code, Some(0), "{rest}");
+    let file = store.join("store/bucket/folder/key");
+    assert_eq!(std::fs::read(file).expect("the object is a file"), b"an object");
     assert!(rest.contains("closed: what was acknowledged is in the store"), "{rest}");
 
     // With a key, what is not signed is refused.
@@ -91,6 +98,7 @@ fn it_serves_until_it_is_told_to_end_and_has_it_all_the_next_time() {
     assert_eq!(server.end("-INT").0, Some(0));
 
     let server = start(&store, &[]);
+    assert_eq!(server.send("GET", "/bucket/folder/key", "", ""), (200, "an object".to_owned()));
     let from = json!({"StreamName": "s", "ShardId": "shardId-000000000000", "ShardIteratorType": "TRIM_HORIZON"});
     let (_, iterator) = server.call("GetShardIterator", &from);
     let (_, records) = server.call("GetRecords", &json!({"ShardIterator": iterator["ShardIterator"]}));

@@ -290,3 +290,75 @@ impl Walk {
         matches!(&self.after, Some(After::Key(after)) if after.starts_with(start))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use object_store::ObjectStoreExt;
+    use object_store::memory::InMemory;
+    use proptest::collection::btree_set;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What S3 lists, by its definition: keys behind a place in order, those with the delimiter folded.
+    fn model(keys: &BTreeSet<String>, wanted: &Wanted, after: &str) -> Vec<String> {
+        let mut entries: Vec<String> = Vec::new();
+        for key in keys.iter().filter(|key| key.as_str() > after) {
+            let Some(behind) = key.strip_prefix(wanted.prefix.as_str()) else { continue };
+            let end = wanted.delimiter.as_deref().and_then(|it| Some(behind.find(it)? + it.len()));
+            let entry = end.map_or(key.clone(), |end| format!("{}{}", wanted.prefix, behind.split_at(end).0));
+            if entries.last() != Some(&entry) {
+                entries.push(entry);
+            }
+        }
+        entries
+    }
+
+    fn name(entry: &Entry) -> String {
+        match entry {
+            Entry::Object(key, _) => key.clone(),
+            Entry::Prefix(prefix) => prefix.clone(),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+        #[test]
+        fn pages_are_those_of_the_definition(
+            keys in btree_set("[ab/.#0-]{1,7}", 0..24),
+            prefix in "[ab/]{0,3}",
+            delimiter in prop_oneof![Just(None), Just(Some("/".to_owned())), Just(Some("b".to_owned())), Just(Some("a/".to_owned()))],
+            after in prop_oneof![Just(String::new()), "[ab/]{1,4}"],
+            size in 1..5_usize,
+            changes in any::<bool>(),
+        ) {
+            let wanted = Wanted { bucket: "bucket".to_owned(), prefix, delimiter };
+            let expected = model(&keys, &wanted, &after);
+            let found = futures::executor::block_on(async {
+                let store = Arc::new(InMemory::new());
+                for key in &keys {
+                    store.put(&key::path("bucket", key).unwrap(), "x".into()).await.unwrap();
+                }
+                let lister = Lister::new(store);
+                let mut next = Some(after.clone()).filter(|after| !after.is_empty()).map(After::Key);
+                let mut found = Vec::new();
+                loop {
+                    let page = lister.page(wanted.clone(), next, size).await.unwrap();
+                    assert!(page.entries.len() <= size);
+                    found.extend(page.entries.iter().map(name));
+                    // Through its token, with the walk kept or begun anew.
+                    next = match page.next {
+                        Some(next) => After::of_token(&next.token()),
+                        None => break found,
+                    };
+                    if changes {
+                        lister.changed();
+                    }
+                }
+            });
+            prop_assert_eq!(found, expected);
+        }
+    }
+}

@@ -20,4 +20,6 @@ mod rig;
 mod round_trip;
 #[cfg(feature = "s3")]
 mod s3_clients;
+#[cfg(feature = "s3")]
+mod s3_whole_or_absent;
 mod signed_by_a_known_key;
