@@ -51,6 +51,17 @@ struct Fallback {
     router: Router,
 }
 
+impl Fallback {
+    fn new<T>(name: &'static str, service: T) -> Self
+    where
+        T: TowerService<Request<axum::body::Body>, Error = Infallible> + Clone + Send + Sync + 'static,
+        T::Response: IntoResponse,
+        T::Future: Send + 'static,
+    {
+        Self { name, router: Router::new().fallback_service(service) }
+    }
+}
+
 impl Default for Services {
     fn default() -> Self {
         Self::new(Settings::default())
@@ -87,7 +98,7 @@ impl Services {
         T::Response: IntoResponse,
         T::Future: Send + 'static,
     {
-        self.fallback = Some(Fallback { name, router: Router::new().fallback_service(service) });
+        self.fallback = Some(Fallback::new(name, service));
         self
     }
 
@@ -129,12 +140,14 @@ impl Services {
         })
     }
 
-    pub(crate) fn into_port(mut self) -> Port {
+    pub(crate) fn into_port(self) -> Port {
+        #[cfg(not(feature = "s3"))]
+        let fallback = self.fallback;
         #[cfg(feature = "s3")]
-        if let Some(s3) = self.s3.take() {
+        let fallback = self.s3.map_or(self.fallback, |s3| {
             let service = s3.into_service(&self.credentials, Arc::clone(&self.clock), self.settings.clone());
-            self = self.with_fallback("s3", service);
-        }
+            Some(Fallback::new("s3", service))
+        });
         let by_prefix = self.tables.iter().enumerate().map(|(at, table)| (table.target_prefix, at)).collect();
         Port {
             account_id: self.settings.account_id.as_str().into(),
@@ -145,7 +158,7 @@ impl Services {
             credentials: self.credentials,
             tables: self.tables,
             by_prefix,
-            fallback: self.fallback,
+            fallback,
         }
     }
 }

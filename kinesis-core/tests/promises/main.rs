@@ -53,5 +53,7 @@ mod wire_clients;
 #[cfg(feature = "server")]
 mod wire_kcl;
 #[cfg(feature = "server")]
+mod wire_sdk;
+#[cfg(feature = "server")]
 mod wire_stage;
 mod worker;

@@ -10,6 +10,7 @@ async fn python(arguments: &[&str]) -> io::Result<Output> {
 }
 
 /// Whether these packages are there; in CI they must be.
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 pub(crate) async fn has(packages: &str) -> bool {
     let found = python(&["-c", &format!("import {packages}")]).await;
     if found.is_ok_and(|output| output.status.success()) {
