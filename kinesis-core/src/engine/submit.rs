@@ -13,7 +13,7 @@ use super::state::StreamState;
 use crate::error::{Error, Result};
 use crate::limits::{CONSUMER_STATE_BYTES_MAX, PARTITION_KEY_CHARS_MAX, PUT_RECORDS_BYTES_MAX, PUT_RECORDS_MAX};
 use crate::put::{Producer, PutBatch, PutOutcome, PutRecord, PutRecordOutput, PutRecordsOutput};
-use crate::quota::exceeded;
+use crate::quota::{Quotas, exceeded};
 use crate::stream::{HashKey, OpenShards, ShardId, check_name};
 use crate::tail::entry_cost;
 
@@ -41,24 +41,27 @@ impl Engine {
     }
 
     async fn put(&self, stream: &StreamState, batch: &PutBatch) -> Result<PutRecordsOutput> {
+        let put = self.try_put(stream, batch).await;
+        self.told(put).await
+    }
+
+    async fn try_put(&self, stream: &StreamState, batch: &PutBatch) -> Result<PutRecordsOutput> {
         let hash_keys = self.check_batch(stream, batch)?;
         loop {
             let draft = self.draft(stream, batch, &hash_keys)?;
             if draft.planned.plan.known == batch.records.len() {
                 return self.known_already(draft).await;
             }
-            let draft = self.admit(draft)?;
+            let mut draft = self.admit(draft)?;
             if draft.routed.is_empty() {
                 return Ok(self.put_output(&draft, 0, 0));
             }
             let room = self.state.room.take(draft.cost()).await?;
             let (body, arrival_ms) = self.body(&draft)?;
             let frame = (self.reserve(body.len()).await?, body, draft.span()?);
-            let Some(pending) = self.sequencer.put(&draft.planned, frame)? else {
-                self.withdraw(&draft);
-                continue;
-            };
+            let Some(pending) = self.sequencer.put(&draft.planned, frame)? else { continue };
             room.keep();
+            draft.keep_quota();
             let position = pending.position().0;
             self.settle(pending).await?;
             return Ok(self.put_output(&draft, position, arrival_ms));
@@ -71,6 +74,15 @@ impl Engine {
         puts: &[(&StreamState, &PutBatch)],
         commits: &[(&StreamState, Commit)],
     ) -> Result<Vec<PutRecordsOutput>> {
+        let outcome = self.try_transact(puts, commits).await;
+        self.told(outcome).await
+    }
+
+    async fn try_transact(
+        &self,
+        puts: &[(&StreamState, &PutBatch)],
+        commits: &[(&StreamState, Commit)],
+    ) -> Result<Vec<PutRecordsOutput>> {
         let begun = self.begin();
         for (stream, commit) in commits {
             check_commit(stream, commit)?;
@@ -78,7 +90,7 @@ impl Engine {
         let hash_keys: Vec<_> =
             puts.iter().map(|(stream, batch)| self.check_batch(stream, batch)).collect::<Result<_>>()?;
         loop {
-            let drafts: Vec<Draft<'_>> = puts
+            let mut drafts: Vec<Draft<'_>> = puts
                 .iter()
                 .zip(&hash_keys)
                 .map(|((stream, batch), hash_keys)| self.admit(self.draft(stream, batch, hash_keys)?))
@@ -102,11 +114,9 @@ impl Engine {
             let frame = (self.reserve(body.len()).await?, body, span);
             let planned: Vec<_> = drafts.iter().map(|draft| draft.planned.clone()).collect();
             let commits: Vec<_> = commits.iter().map(|(_, commit)| commit.clone()).collect();
-            let Some(pending) = self.sequencer.transact(&planned, &commits, frame)? else {
-                drafts.iter().for_each(|draft| self.withdraw(draft));
-                continue;
-            };
+            let Some(pending) = self.sequencer.transact(&planned, &commits, frame)? else { continue };
             room.keep();
+            drafts.iter_mut().for_each(Draft::keep_quota);
             let mut position = pending.position().0;
             self.settle(pending).await?;
             let mut outputs = Vec::with_capacity(drafts.len());
@@ -118,6 +128,15 @@ impl Engine {
             }
             return Ok(outputs);
         }
+    }
+
+    /// An outcome as a caller may be told. A refusal because of what others did may rest on what is not durable yet: only once it
+    /// is, and every reader sees it, is it told.
+    async fn told<T>(&self, outcome: Result<T>) -> Result<T> {
+        if outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::Conflict) {
+            self.journal.flush().await?;
+        }
+        outcome
     }
 
     /// What became of a batch of which the stream has every record.
@@ -134,11 +153,11 @@ impl Engine {
         let routed = route(fresh, hash_keys.get(plan.known..).unwrap_or_default(), &plan.shape.open)?;
         let shards = routed.iter().map(|record| record.shard).collect();
         let planned = Planned { stream: stream.id, plan, batch, shards };
-        Ok(Draft { stream, planned, routed, throttled: Vec::new() })
+        Ok(Draft { stream, planned, routed, throttled: Vec::new(), quotas: None })
     }
 
     /// Takes the drafted records out of their shards' quotas. Those that do not fit are left out, or refuse the batch.
-    fn admit<'a>(&self, mut draft: Draft<'a>) -> Result<Draft<'a>> {
+    fn admit<'a>(&'a self, mut draft: Draft<'a>) -> Result<Draft<'a>> {
         if !self.quotas.limit_writes() {
             return Ok(draft);
         }
@@ -148,7 +167,10 @@ impl Engine {
             .iter()
             .map(|record| self.quotas.write(stream.id, record.shard, record.payload_bytes()))
             .collect();
-        let Some(first) = admitted.iter().position(|admitted| !admitted) else { return Ok(draft) };
+        let Some(first) = admitted.iter().position(|admitted| !admitted) else {
+            draft.quotas = Some(&self.quotas);
+            return Ok(draft);
+        };
         let refused = draft.routed.iter().zip(&admitted).filter(|(_, admitted)| !**admitted);
         self.count_throttled_writes(stream, refused.map(|(record, _)| record.shard));
         if !partial {
@@ -168,16 +190,8 @@ impl Engine {
             }
         }
         draft.planned.shards = draft.routed.iter().map(|record| record.shard).collect();
+        draft.quotas = Some(&self.quotas);
         Ok(draft)
-    }
-
-    /// Gives back what [`admit`](Self::admit) took for a draft that was not submitted.
-    fn withdraw(&self, draft: &Draft<'_>) {
-        if self.quotas.limit_writes() {
-            for record in &draft.routed {
-                self.quotas.unwrite(draft.stream.id, record.shard, record.payload_bytes());
-            }
-        }
     }
 
     /// The frame of a drafted put, and when its records arrived.
@@ -302,9 +316,27 @@ struct Draft<'a> {
     routed: Vec<RoutedRecord<'a>>,
     /// For each new record, the shard that has no throughput left for it; empty if there is no such record.
     throttled: Vec<Option<ShardId>>,
+    /// Where throughput was taken for the records, until they are submitted.
+    quotas: Option<&'a Quotas>,
+}
+
+impl Drop for Draft<'_> {
+    /// Gives back what was taken for records that were not submitted.
+    fn drop(&mut self) {
+        if let Some(quotas) = self.quotas {
+            for record in &self.routed {
+                quotas.unwrite(self.stream.id, record.shard, record.payload_bytes());
+            }
+        }
+    }
 }
 
 impl Draft<'_> {
+    /// The records are submitted: what was taken for them is used.
+    fn keep_quota(&mut self) {
+        self.quotas = None;
+    }
+
     /// What it takes of the tail.
     fn cost(&self) -> usize {
         self.routed.iter().map(|record| entry_cost(record.payload_bytes())).sum()

@@ -18,7 +18,8 @@ use rand::{Rng, SeedableRng};
 use testkit::fault_store::{Effect, Failure, FaultStore, Operation, Rule};
 use testkit::seeds::{check_all, share_caught};
 
-use super::firehose_rig::{Heard, by_day, clock, compare, delivered, put_flights, rejected, until, while_time_passes};
+use super::firehose_rig::{Heard, by_day, clock, compare, delivered, put_flights, rejected, until};
+use super::stage::while_time_passes;
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)

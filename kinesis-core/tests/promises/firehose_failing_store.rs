@@ -8,7 +8,8 @@ use kinesis_core::{ErrorKind, Kinesis, PutRecord};
 use object_store::memory::InMemory;
 use testkit::fault_store::{Effect, Failure, FaultStore, Operation, Rule};
 
-use super::firehose_rig::{Heard, by_day, clock, compare, delivered, put_flights, until, while_time_passes};
+use super::firehose_rig::{Heard, by_day, clock, compare, delivered, put_flights, until};
+use super::stage::while_time_passes;
 
 #[tokio::test]
 async fn memory_stays_bounded_while_the_store_fails_and_all_is_delivered_once_it_works() {

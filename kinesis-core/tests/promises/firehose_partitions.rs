@@ -15,9 +15,8 @@ use kinesis_core::{ErrorKind, Kinesis, PutRecord};
 use object_store::memory::InMemory;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::firehose_rig::{
-    ERRORS, Heard, by_day, compare, delivered, flight, objects, put_flights, rejected, until, while_time_passes,
-};
+use super::firehose_rig::{ERRORS, Heard, by_day, compare, delivered, flight, objects, put_flights, rejected, until};
+use super::stage::while_time_passes;
 
 #[tokio::test]
 async fn names_are_those_of_firehose() {

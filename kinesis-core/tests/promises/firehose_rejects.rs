@@ -10,9 +10,8 @@ use kinesis_core::firehose::{
 use kinesis_core::{Error, ErrorKind, Kinesis, PutRecord};
 use object_store::memory::InMemory;
 
-use super::firehose_rig::{
-    Heard, by_day, clock, compare, delivered, flight, objects, put_flights, rejected, while_time_passes,
-};
+use super::firehose_rig::{Heard, by_day, clock, compare, delivered, flight, objects, put_flights, rejected};
+use super::stage::while_time_passes;
 
 #[tokio::test]
 async fn malformed_records_are_put_aside_and_the_rest_proceeds() {

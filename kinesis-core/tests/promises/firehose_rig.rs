@@ -42,20 +42,6 @@ pub(crate) fn by_day() -> DeliverySettings {
         .with_format(OutputFormat::Parquet(ParquetFormat::new()))
 }
 
-/// Runs `work` while the clock runs, so that waits end.
-pub(crate) async fn while_time_passes<T>(clock: &ManualClock, work: impl Future<Output = T>) -> T {
-    let passing = async {
-        loop {
-            clock.advance(Duration::from_millis(20));
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::select! {
-        done = work => done,
-        () = passing => unreachable!("time passes for ever"),
-    }
-}
-
 /// Lets other tasks run until `met`.
 pub(crate) async fn until(met: impl Fn() -> bool) {
     while !met() {

@@ -62,6 +62,33 @@ async fn a_shard_takes_a_thousand_records_and_a_mebibyte_a_second() {
 }
 
 #[tokio::test]
+async fn what_is_not_put_takes_no_throughput() {
+    let clock = ManualClock::default();
+    let kinesis = opened(Limits::aws(), &clock).await;
+    let stream = kinesis.create_stream("s", 2).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(stream.put_records(records(500, 10, HashKey(0))).await.unwrap().stored(), 500);
+    }
+    // The second batch of a transaction is refused, after the first was admitted.
+    let other = kinesis.create_stream("other", 1).await.unwrap();
+    let batch = || PutBatch::new(records(400, 10, HashKey(0)));
+    for _ in 0..3 {
+        let refused = kinesis.transaction().put(&other, batch()).put(&stream, batch()).execute().await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Throttled);
+    }
+    assert_eq!(other.put_records(records(500, 10, HashKey(0))).await.unwrap().stored(), 500);
+    // A batch expects another record than the newest.
+    let batch = PutBatch::new(records(500, 10, HashKey::MAX));
+    let newest = stream.put_records(records(1, 10, HashKey::MAX)).await.unwrap().records[0].stored().copied().unwrap();
+    let conflict = stream.put_batch(batch.with_expected(newest.shard_id, None)).await.unwrap_err();
+    assert_eq!(conflict.kind(), ErrorKind::Conflict);
+    let output = stream.put_records(records(499, 10, HashKey::MAX)).await.unwrap();
+    assert_eq!(output.stored(), 499);
+    let output = stream.put_records(records(500, 10, HashKey::MAX)).await.unwrap();
+    assert_eq!(output.stored(), 500);
+}
+
+#[tokio::test]
 async fn a_shard_gives_five_answers_and_two_mebibytes_a_second() {
     let clock = ManualClock::default();
     let kinesis = opened(Limits::aws().with_shard_write_bytes_per_second(None), &clock).await;

@@ -9,12 +9,17 @@
 )]
 
 mod aggregation;
+mod any_arguments;
 #[cfg(feature = "datafusion")]
 mod as_a_table;
 mod atomic_batch;
+mod auditor;
 mod bounded_memory;
 mod consumer_state;
 mod corrupt_segment;
+mod dropped_futures;
+mod failing_disk;
+mod failing_store;
 #[cfg(feature = "firehose")]
 mod firehose_exactly_once;
 #[cfg(feature = "firehose")]
@@ -33,6 +38,7 @@ mod format_stays;
 mod handles;
 mod idempotent_producer;
 mod limits;
+mod linearizable;
 mod mapping;
 mod metrics;
 mod nothing_left_behind;

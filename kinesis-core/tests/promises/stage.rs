@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use durable_core::ManualClock;
 use kinesis_core::{
@@ -26,6 +27,20 @@ pub(crate) fn record(number: u64) -> PutRecord {
     let mut data = format!("{number}:").into_bytes();
     data.resize(data.len() + (number as usize * 37) % 300, b'.');
     PutRecord::new(data, format!("key-{}", number % 97))
+}
+
+/// Runs `work` while the clock runs, so that waits end.
+pub(crate) async fn while_time_passes<T>(clock: &ManualClock, work: impl Future<Output = T>) -> T {
+    let passing = async {
+        loop {
+            clock.advance(Duration::from_millis(20));
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        done = work => done,
+        () = passing => unreachable!("time passes for ever"),
+    }
 }
 
 /// The number of a record made by [`record`], whose key and data must be as they were made.

@@ -1,119 +1,23 @@
 //! Power goes at any moment, with what was not synced: every acknowledged record is there afterwards, byte by byte; what
 //! was not acknowledged is there whole or not at all; numbers only rise; a consumer stands where it committed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use durable_core::ManualClock;
 use kinesis_core::object_store::ObjectStore;
 use kinesis_core::object_store::memory::InMemory;
-use kinesis_core::{
-    DataStream, HashKey, IteratorType, Kinesis, PutBatch, PutOutcome, Record, SequenceNumber, ShardFilter, ShardId,
-};
+use kinesis_core::{DataStream, HashKey, Kinesis, PutBatch, ShardFilter};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use testkit::disk::{Sabotage, Sabotaged, SimDisk};
 use testkit::seeds::{Violation, check_all, share_caught};
 
+use super::auditor::{Expected, verify};
 use super::stage::{record, small_settings};
 
 const LIVES: u32 = 5;
-
-/// What must be there, and what may be.
-#[derive(Default)]
-struct Expected {
-    /// By number: where it was acknowledged.
-    acknowledged: BTreeMap<u64, (ShardId, SequenceNumber)>,
-    /// Batches whose outcome nobody knows.
-    unknown: Vec<Vec<u64>>,
-    /// The consumer's positions that may be committed: the last acknowledged, and unknown ones behind it.
-    positions: Vec<BTreeMap<ShardId, SequenceNumber>>,
-    next: u64,
-}
-
-impl Expected {
-    fn numbers(&mut self, count: u64) -> Vec<u64> {
-        self.next += count;
-        (self.next - count..self.next).collect()
-    }
-}
-
-/// All records of all shards, in their order.
-async fn read(stream: &DataStream) -> Result<BTreeMap<ShardId, Vec<Record>>, Violation> {
-    let mut all = BTreeMap::new();
-    for shard in stream.list_shards().map_err(|error| format!("{error:?}"))? {
-        let mut records = Vec::new();
-        let mut next = stream.shard_iterator(shard.id, IteratorType::TrimHorizon).await.map(Some);
-        while let Some(iterator) = next.map_err(|error| format!("{error:?}"))? {
-            let output = stream.get_records(&iterator, 50).await.map_err(|error| format!("{error:?}"))?;
-            let tip = output.records.is_empty();
-            for record in &output.records {
-                if !shard.hash_key_range.contains(record.hash_key) {
-                    return Err(format!("{} has a record of another range", shard.id));
-                }
-            }
-            records.extend(output.records);
-            next = Ok(output.next_iterator.filter(|_| !tip));
-        }
-        all.insert(shard.id, records);
-    }
-    Ok(all)
-}
-
-fn number_of(found: &Record) -> Result<u64, Violation> {
-    let text = String::from_utf8_lossy(&found.data).into_owned();
-    let number = text.split(':').next().and_then(|number| number.parse().ok()).ok_or("a record of nobody")?;
-    let expected = record(number);
-    match (found.data.clone(), found.partition_key.as_str()) == (expected.data, expected.partition_key.as_str()) {
-        true => Ok(number),
-        false => Err(format!("record {number} is not as it was put")),
-    }
-}
-
-/// Holds what is there against what must be; what was unknown is known then.
-async fn verify(stream: &DataStream, expected: &mut Expected) -> Result<(), Violation> {
-    let mut found = BTreeMap::new();
-    for (shard, records) in read(stream).await? {
-        let mut last = None;
-        for record in &records {
-            let number = number_of(record)?;
-            if last.replace(record.sequence_number).is_some_and(|last| last >= record.sequence_number) {
-                return Err(format!("numbers of {shard} do not rise at record {number}"));
-            }
-            if found.insert(number, (shard, record.sequence_number)).is_some() {
-                return Err(format!("record {number} is there twice"));
-            }
-        }
-    }
-    for (number, place) in &expected.acknowledged {
-        if found.get(number) != Some(place) {
-            return Err(format!("acknowledged record {number} at {place:?}: found {:?}", found.get(number)));
-        }
-    }
-    let mut known: BTreeSet<u64> = expected.acknowledged.keys().copied().collect();
-    for batch in std::mem::take(&mut expected.unknown) {
-        let there = batch.iter().filter(|number| found.contains_key(number)).count();
-        if there != 0 && there != batch.len() {
-            return Err(format!("{there} of the {} records of a batch are there", batch.len()));
-        }
-        known.extend(&batch);
-        if there > 0 {
-            expected.acknowledged.extend(batch.iter().map(|number| (*number, found[number])));
-        }
-    }
-    if let Some(stray) = found.keys().find(|number| !known.contains(number)) {
-        return Err(format!("record {stray} was never put, or was taken back"));
-    }
-    let positions = stream.consumer("c").map_err(|error| format!("{error:?}"))?.unwrap_or_default().positions;
-    if !expected.positions.is_empty() && !expected.positions.contains(&positions) {
-        return Err(format!("the consumer stands at {positions:?}, committed was {:?}", expected.positions));
-    }
-    if !expected.positions.is_empty() {
-        expected.positions = vec![positions];
-    }
-    Ok(())
-}
 
 struct Run {
     disk: SimDisk,
@@ -168,7 +72,7 @@ impl Run {
             let mut put = Box::pin(put);
             for _ in 0..self.random.random_range(0..6) {
                 if let std::task::Poll::Ready(Ok(output)) = futures::poll!(put.as_mut()) {
-                    self.acknowledge(&numbers, &output.records);
+                    self.expected.acknowledge(&numbers, &output.records);
                     break;
                 }
                 tokio::task::yield_now().await;
@@ -185,14 +89,6 @@ impl Run {
         let acknowledged = &self.expected.acknowledged;
         self.expected.unknown.retain(|batch| !batch.iter().any(|number| acknowledged.contains_key(number)));
         Ok(())
-    }
-
-    fn acknowledge(&mut self, numbers: &[u64], outcomes: &[PutOutcome]) {
-        for (number, outcome) in numbers.iter().zip(outcomes) {
-            if let Some(stored) = outcome.stored() {
-                self.expected.acknowledged.insert(*number, (stored.shard_id, stored.sequence_number));
-            }
-        }
     }
 
     async fn step(&mut self, kinesis: &Kinesis, stream: &DataStream) -> Result<(), Violation> {
@@ -226,7 +122,7 @@ impl Run {
                     let transaction = kinesis.transaction().put(stream, batch);
                     let change = BTreeMap::from([(*shard, *number)]);
                     let output = transaction.commit(stream, "c", change, None).execute().await.map_err(failed)?;
-                    self.acknowledge(&numbers, &output[0].records);
+                    self.expected.acknowledge(&numbers, &output[0].records);
                     self.expected.positions = vec![positions];
                 }
             }
@@ -240,7 +136,7 @@ impl Run {
                 let numbers = self.expected.numbers(count);
                 let records = numbers.iter().copied().map(record).collect();
                 let output = stream.put_records(records).await.map_err(failed)?;
-                self.acknowledge(&numbers, &output.records);
+                self.expected.acknowledge(&numbers, &output.records);
             }
         }
         Ok(())
