@@ -114,7 +114,10 @@ impl Error {
     /// The same kind and text for another waiter; causes are folded into the message.
     #[must_use]
     pub(crate) fn duplicate(&self) -> Self {
-        Self::new(self.kind, format!("{self:?}"))
+        let told = format!("{self:?}");
+        // The kind is told by whoever shows the error.
+        let message = told.strip_prefix(&format!("{}: ", self.kind)).unwrap_or(&told);
+        Self::new(self.kind, message)
     }
 
     /// The same error as one that only a reopening mends.

@@ -21,7 +21,22 @@ pub(crate) struct Room {
     /// Wakes the sealer.
     pub(crate) work: Notify,
     /// Why sealing fails, while it does.
-    pub(crate) fault: watch::Sender<Option<String>>,
+    pub(crate) fault: watch::Sender<Option<Fault>>,
+}
+
+/// Why sealing fails.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    kind: ErrorKind,
+    reason: String,
+}
+
+impl From<&Error> for Fault {
+    fn from(error: &Error) -> Self {
+        // Whoever was deposed has to know it; all else may pass.
+        let kind = if error.kind() == ErrorKind::Fenced { ErrorKind::Fenced } else { ErrorKind::Unavailable };
+        Self { kind, reason: format!("{error:?}") }
+    }
 }
 
 /// Room that was taken and not yet used: dropping it gives it back.
@@ -91,10 +106,10 @@ impl Room {
                 permit.map_err(|_| Error::closed())?.forget();
                 Ok(Taken { room: self, bytes })
             }
-            Ok(fault) = fault.wait_for(Option::is_some) => Err(Error::new(
-                ErrorKind::Unavailable,
-                format!("memory is full and records cannot be sealed: {}", fault.as_deref().unwrap_or_default()),
-            )),
+            Ok(fault) = fault.wait_for(Option::is_some) => {
+                let (kind, reason) = fault.as_ref().map_or((ErrorKind::Unavailable, ""), |fault| (fault.kind, &fault.reason));
+                Err(Error::new(kind, format!("memory is full and records cannot be sealed: {reason}")))
+            }
         }
     }
 
@@ -155,9 +170,12 @@ mod tests {
         room.take(50).now_or_never().unwrap().unwrap().keep();
         let mut waiter = Box::pin(room.take(1));
         assert!(waiter.as_mut().now_or_never().is_none() && room.wanted());
-        room.fault.send_replace(Some("no space".into()));
+        room.fault.send_replace(Some(Fault::from(&Error::limit("no space"))));
         assert_eq!(waiter.now_or_never().unwrap().unwrap_err().kind(), ErrorKind::Unavailable);
         assert!(!room.wanted());
+        // One that was deposed is told so.
+        room.fault.send_replace(Some(Fault::from(&Error::new(ErrorKind::Fenced, "taken over"))));
+        assert_eq!(room.take(1).now_or_never().unwrap().unwrap_err().kind(), ErrorKind::Fenced);
     }
 
     #[test]

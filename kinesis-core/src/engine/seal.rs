@@ -97,7 +97,7 @@ impl Sealer {
             if let Err(error) = self.round().await {
                 engine.state.counters.failed_seals.add(1);
                 tracing::warn!(error = ?error, "sealing failed and is tried again");
-                engine.state.room.fault.send_replace(Some(format!("{error:?}")));
+                engine.state.room.fault.send_replace(Some((&error).into()));
                 tokio::select! {
                     biased;
                     () = until_closed(&mut closed) => return,

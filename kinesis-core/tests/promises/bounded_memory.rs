@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use durable_core::{ManualClock, SystemClock};
-use kinesis_core::{ErrorKind, Kinesis};
+use futures::StreamExt;
+use kinesis_core::{ErrorKind, IteratorType, Kinesis, PutBatch, PutRecord, Settings, ShardId};
 use object_store::memory::InMemory;
 use testkit::fault_store::{Effect, Failure, FaultStore, Operation, Rule};
 
-use super::stage::{SMALL_TAIL, numbers, put, small_settings};
+use super::stage::{SMALL_TAIL, number_of, numbers, put, small_settings};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn the_tail_never_grows_past_its_setting() {
@@ -89,6 +91,87 @@ async fn a_batch_larger_than_half_the_tail_is_refused() {
     let record = kinesis_core::PutRecord::new(vec![0; SMALL_TAIL / 2], "k");
     assert_eq!(stream.put_record(record).await.unwrap_err().kind(), ErrorKind::LimitExceeded);
     put(&stream, [1]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_stands_still_holds_nothing_up() {
+    const READERS: usize = 10;
+    let kinesis = Kinesis::memory().with_settings(small_settings()).open().await.unwrap();
+    let stream = kinesis.create_stream("s", 1).await.unwrap();
+    let shard = ShardId::new(0);
+    put(&stream, [0]).await;
+    let mut stalled = stream.subscribe(shard, IteratorType::TrimHorizon);
+    let mut seen = stalled.next().await.unwrap().unwrap().records.len();
+    let last = 20_000;
+    let readers = (1..READERS).map(|_| {
+        let mut events = stream.subscribe(shard, IteratorType::TrimHorizon);
+        tokio::spawn(async move {
+            let mut read = Vec::new();
+            while read.last() != Some(&last) {
+                read.extend(events.next().await.unwrap().unwrap().records.iter().map(number_of));
+            }
+            read
+        })
+    });
+    let readers: Vec<_> = readers.collect();
+    for first in (1..=last).step_by(100) {
+        put(&stream, first..first + 100).await;
+        let metrics = kinesis.metrics();
+        let bytes = SMALL_TAIL as u64;
+        assert!(metrics.tail_bytes <= bytes && metrics.cache_bytes <= bytes, "{metrics:?}");
+    }
+    for reader in readers {
+        assert_eq!(reader.await.unwrap(), (0..=last).collect::<Vec<_>>());
+    }
+    // It goes on where it stood, out of the segments.
+    assert!(kinesis.metrics().sealed_segments > 20);
+    while seen <= last as usize {
+        let records = stalled.next().await.unwrap().unwrap().records;
+        assert!(records.iter().map(number_of).eq(seen as u64..(seen + records.len()) as u64));
+        seen += records.len();
+    }
+}
+
+#[test]
+fn a_record_too_large_is_refused_before_anything_is_made_of_it() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let settings = Settings::default().with_record_bytes_max(1 << 20);
+    let kinesis = runtime.block_on(Kinesis::memory().with_settings(settings).open()).unwrap();
+    let stream = runtime.block_on(kinesis.create_stream("s", 1)).unwrap();
+    let data = Bytes::from(vec![7; 1 << 20]);
+    let fits = PutRecord::new(data.slice(1..), "k");
+    runtime.block_on(stream.put_record(fits)).unwrap();
+    for batch in [
+        PutBatch::new(vec![PutRecord::new(data.clone(), "k")]),
+        PutBatch::new(vec![PutRecord::new(data.slice(1..), "k"); 11]),
+    ] {
+        let allocated = allocation_counter::measure(|| {
+            let refused = runtime.block_on(stream.put_batch(batch.clone())).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::InvalidInput, "{refused:?}");
+        });
+        assert!(allocated.bytes_max <= 64 << 10, "{allocated:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_of_the_largest_records_at_once_wait_for_room() {
+    let bytes_max = 16 << 20;
+    let settings = Settings::default().with_tail_bytes(bytes_max).with_cache_bytes(1 << 20);
+    let kinesis = Kinesis::memory().with_settings(settings).open().await.unwrap();
+    let stream = kinesis.create_stream("s", 2).await.unwrap();
+    let data = Bytes::from(vec![7; (1 << 20) - 1]);
+    let puts = (0..1000).map(|number| stream.put_record(PutRecord::new(data.clone(), (number % 10).to_string())));
+    let watch = async {
+        loop {
+            let metrics = kinesis.metrics();
+            assert!(metrics.tail_bytes <= bytes_max as u64, "{metrics:?}");
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        stored = futures::future::try_join_all(puts) => assert_eq!(stored.unwrap().len(), 1000),
+        () = watch => {}
+    }
 }
 
 #[tokio::test]

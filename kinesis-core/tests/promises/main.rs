@@ -20,6 +20,7 @@ mod corrupt_segment;
 mod dropped_futures;
 mod failing_disk;
 mod failing_store;
+mod fenced;
 #[cfg(feature = "firehose")]
 mod firehose_exactly_once;
 #[cfg(feature = "firehose")]
@@ -47,6 +48,7 @@ mod replay;
 mod reshard;
 mod retention;
 mod routing;
+mod same_calls_same_answers;
 mod segments_in_blocks;
 mod sequence_numbers_rise;
 mod settings_of_a_stream;
@@ -54,6 +56,8 @@ mod stage;
 mod survives_kill;
 mod survives_power_loss;
 mod transactions;
+#[cfg(feature = "server")]
+mod wire_any_request;
 #[cfg(feature = "server")]
 mod wire_clients;
 #[cfg(feature = "server")]
