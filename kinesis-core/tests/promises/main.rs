@@ -34,6 +34,8 @@ mod firehose_prefix;
 #[cfg(feature = "firehose")]
 mod firehose_rejects;
 #[cfg(feature = "firehose")]
+mod firehose_reshard;
+#[cfg(feature = "firehose")]
 mod firehose_rig;
 mod format_stays;
 mod handles;
