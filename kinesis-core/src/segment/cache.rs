@@ -81,13 +81,21 @@ impl SegmentCache {
     /// The stretch of the segment at `path` that has the wanted record, which it must have. Dropping the future leaves the
     /// fetch to whoever asks next.
     pub(crate) async fn get(&self, path: &Path, meta: &SegmentMeta, wanted: Wanted) -> Result<Arc<Stretch>> {
+        let (stretch, was_there) = self.find(path, meta, wanted).await?;
+        self.counters.cache_hits.add(was_there.into());
+        Ok(stretch)
+    }
+
+    /// As [`get`](Self::get), uncounted; answers too whether it was in memory.
+    async fn find(&self, path: &Path, meta: &SegmentMeta, wanted: Wanted) -> Result<(Arc<Stretch>, bool)> {
         // One block is fetched with its footer in one request.
         if meta.blocks <= 1 {
-            return rows(path, self.part(path, 0, || self.fetch_whole(path, meta)).await?);
+            let (part, was_there) = self.part(path, 0, || self.fetch_whole(path, meta)).await?;
+            return Ok((rows(path, part)?, was_there));
         }
         let index = match self.part(path, 0, || self.fetch_index(path, meta)).await? {
-            Part::Index(index) => index,
-            Part::Rows(stretch) => return Ok(stretch),
+            (Part::Index(index), _) => index,
+            (Part::Rows(stretch), was_there) => return Ok((stretch, was_there)),
         };
         let place = match wanted {
             Wanted::Index(at) => index.find(|block| block.last >= at),
@@ -95,7 +103,8 @@ impl SegmentCache {
         };
         let place = place.unwrap_or(index.len().saturating_sub(1));
         let key = u32::try_from(place + 1).unwrap_or(u32::MAX);
-        rows(path, self.part(path, key, || self.fetch_block(path, &index, place)).await?)
+        let (part, was_there) = self.part(path, key, || self.fetch_block(path, &index, place)).await?;
+        Ok((rows(path, part)?, was_there))
     }
 
     /// Fetches in the background what a reader at the end of a stretch will want next: from index `from` on in this
@@ -109,7 +118,7 @@ impl SegmentCache {
         let cache = self.clone();
         tokio::spawn(async move {
             // A failure is met again by the reader, who reports it.
-            let _ = cache.get(&path, &meta, Wanted::Index(from)).await;
+            let _ = cache.find(&path, &meta, Wanted::Index(from)).await;
             drop(permit);
         });
     }
@@ -133,21 +142,21 @@ impl SegmentCache {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A part, and whether it was in memory.
     async fn part<F: Future<Output = Result<Part>>>(
         &self,
         path: &Path,
         part: u32,
         fetch: impl FnOnce() -> F,
-    ) -> Result<Part> {
+    ) -> Result<(Part, bool)> {
         let key = (path.clone(), part);
         let cell = self.slot(&key);
         if let Some(part) = cell.get() {
-            self.counters.cache_hits.add(1);
-            return Ok(part.clone());
+            return Ok((part.clone(), true));
         }
         let part = cell.get_or_try_init(fetch).await.cloned();
         self.settle(&key, &cell);
-        part
+        part.map(|part| (part, false))
     }
 
     fn slot(&self, key: &Key) -> Arc<OnceCell<Part>> {

@@ -114,7 +114,7 @@ async fn told(kinesis: &Kinesis) -> String {
     for name in stream.consumers().unwrap() {
         told.push(format!("{name}: {:?}", stream.consumer(&name).unwrap()));
     }
-    told.extend(stream.stream_consumers().unwrap().iter().map(|consumer| consumer.name.to_string()));
+    told.extend(stream.stream_consumers().unwrap().iter().map(|consumer| consumer.name.clone()));
     told.push(format!("producer at {:?}", stream.producer("producer").unwrap()));
     let worker = Worker::builder(stream, "app", |_| Idle).start().await.unwrap();
     for lease in worker.leases().await.unwrap() {
