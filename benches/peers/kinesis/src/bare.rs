@@ -46,6 +46,26 @@ pub(crate) fn write_and_sync(dir: &Path, bytes: usize, time: Duration) -> Times 
     times
 }
 
+/// How long a thread that waits takes to run after another has woken it: what each step from thread to thread costs.
+pub(crate) fn wake(time: Duration) -> Times {
+    let (sender, receiver) = mpsc::channel::<Instant>();
+    let thread = std::thread::spawn(move || {
+        let mut times = Times::default();
+        while let Ok(sent) = receiver.recv() {
+            times.add(sent.elapsed());
+        }
+        times
+    });
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        sender.send(Instant::now()).unwrap();
+        // As long as a sync takes, about.
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    drop(sender);
+    thread.join().unwrap()
+}
+
 type Request = (Bytes, oneshot::Sender<()>);
 
 /// Records a second that so many writers get through a thread which writes and syncs whatever waits, with a checksum.

@@ -11,10 +11,10 @@ use crate::percentile::{Times, per_second, ratio};
 
 const RECORD_BYTES: usize = 1024;
 
-pub(crate) async fn run(dir: &Path, secs: u64) {
+pub(crate) async fn run(dir: &Path, secs: u64, writers: &[usize]) {
     let time = Duration::from_secs(secs);
     println!("ingest: records of 1 KiB, each writer waits for its last one");
-    for writers in [1, 16, 1024] {
+    for &writers in writers {
         // In turn, twice, so that a disk that slows down slows both.
         let (mut ours, mut bare) = ((0, Times::default()), (0, Times::default()));
         for round in 0..2 {

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use kinesis_core::{Durability, IteratorType, Kinesis, PutBatch, PutRecord};
+use tokio::sync::Semaphore;
 
-use crate::bare::write_and_sync;
+use crate::bare::{wake, write_and_sync};
 use crate::percentile::{Times, ratio};
 
 const RECORD_BYTES: usize = 1024;
@@ -19,12 +20,16 @@ pub(crate) async fn run(dir: &Path, secs: u64) {
     let mut bare = write_and_sync(dir, RECORD_BYTES, time);
     let (p50, p99) = (bare.percentile(50), bare.percentile(99));
     println!("  bare write and fdatasync of 1 KiB: p50 {p50} us, p99 {p99} us");
-    for (what, writers, durability, rate) in [
-        ("durable, 1 writer, one at a time", 1, Durability::Journal, None),
-        ("durable, 64 writers", 64, Durability::Journal, Some(RATE)),
-        ("without durability, 64 writers", 64, Durability::Memory, Some(RATE)),
+    let mut woken = wake(time.min(Duration::from_secs(2)));
+    println!("  bare wake of a waiting thread: p50 {} us, p99 {} us", woken.percentile(50), woken.percentile(99));
+    for (what, place, writers, durability, rate) in [
+        ("durable, 1 writer, one at a time", Some(dir), 1, Durability::Journal, None),
+        ("durable, 64 writers", Some(dir), 64, Durability::Journal, Some(RATE)),
+        ("not waiting for the disk, 64 writers", Some(dir), 64, Durability::Memory, Some(RATE)),
+        ("in memory, 1 writer, one at a time", None, 1, Durability::Journal, None),
+        ("in memory, 64 writers", None, 64, Durability::Journal, Some(RATE)),
     ] {
-        let mut times = measure(dir, writers, durability, rate, time).await;
+        let mut times = measure(place, writers, durability, rate, time).await;
         let (ours50, ours99) = (times.percentile(50), times.percentile(99));
         println!(
             "  {what}: {} records, p50 {ours50} us = {:.2} x bare, p99 {ours99} us = {:.2} x bare",
@@ -35,8 +40,12 @@ pub(crate) async fn run(dir: &Path, secs: u64) {
     }
 }
 
-async fn measure(dir: &Path, writers: u32, durability: Durability, rate: Option<u32>, time: Duration) -> Times {
-    let kinesis = Kinesis::at(dir.join(format!("latency-{writers}-{durability:?}"))).open().await.unwrap();
+async fn measure(dir: Option<&Path>, writers: u32, durability: Durability, rate: Option<u32>, time: Duration) -> Times {
+    let builder = match dir {
+        Some(dir) => Kinesis::at(dir.join(format!("latency-{writers}-{durability:?}"))),
+        None => Kinesis::memory(),
+    };
+    let kinesis = builder.open().await.unwrap();
     let stream = kinesis.create_stream("s", 1).await.unwrap();
     let shard = stream.list_shards().unwrap()[0].id;
     let begun = Instant::now();
@@ -57,16 +66,14 @@ async fn measure(dir: &Path, writers: u32, durability: Durability, rate: Option<
         times
     });
     let stream = Arc::new(stream);
-    let tasks = (0..writers).map(|writer| {
-        let stream = stream.clone();
+    let paced = rate.map(|rate| pace(rate, time));
+    let tasks = (0..writers).map(|_| {
+        let (stream, paced) = (stream.clone(), paced.clone());
         tokio::spawn(async move {
-            // Each has its share of the rate, spread evenly over the time.
-            let every = rate.map(|rate| Duration::from_secs(1) * writers / rate);
-            let mut due = begun + every.unwrap_or_default() * writer / writers;
             while begun.elapsed() < time {
-                if let Some(every) = every {
-                    tokio::time::sleep_until(due.into()).await;
-                    due += every;
+                if let Some(paced) = &paced {
+                    let Ok(permit) = paced.acquire().await else { return };
+                    permit.forget();
                 }
                 let mut data = vec![7; RECORD_BYTES];
                 let sent = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(0);
@@ -82,6 +89,26 @@ async fn measure(dir: &Path, writers: u32, durability: Durability, rate: Option<
     let times = reader.await.unwrap();
     kinesis.close().await.unwrap();
     times
+}
+
+/// Lets one writer go at a time, so many a second, evenly: the runtime's own timers go by milliseconds, and would make bursts.
+fn pace(rate: u32, time: Duration) -> Arc<Semaphore> {
+    let permits = Arc::new(Semaphore::new(0));
+    let paced = permits.clone();
+    std::thread::spawn(move || {
+        let begun = Instant::now();
+        let every = Duration::from_secs(1) / rate;
+        let mut due = Duration::ZERO;
+        while begun.elapsed() < time {
+            std::thread::sleep(due.saturating_sub(begun.elapsed()));
+            while due <= begun.elapsed() {
+                paced.add_permits(1);
+                due += every;
+            }
+        }
+        paced.close();
+    });
+    permits
 }
 
 async fn put(stream: &kinesis_core::DataStream, data: Vec<u8>, durability: Durability) {

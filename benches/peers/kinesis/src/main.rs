@@ -42,8 +42,12 @@ struct Options {
 enum What {
     /// From put to a waiting reader, at 10,000 records of 1 KiB a second
     Latency,
-    /// Durable records a second, by 1, 16 and 1,024 writers
-    Ingest,
+    /// Durable records a second
+    Ingest {
+        /// How many write at once
+        #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 1024])]
+        writers: Vec<usize>,
+    },
     /// Reading history again
     Replay {
         /// MiB of history
@@ -78,14 +82,14 @@ async fn main() {
     let (dir, secs) = (dir.path(), options.secs);
     match options.what {
         What::Latency => latency::run(dir, secs).await,
-        What::Ingest => ingest::run(dir, secs).await,
+        What::Ingest { writers } => ingest::run(dir, secs, &writers).await,
         What::Replay { mib } => replay::run(dir, mib).await,
         What::Shards => shards::run(dir).await,
         What::Http { peers } => http::run(dir, secs, &peers).await,
         What::Soak { minutes } => soak::run(dir, minutes).await,
         What::All => {
             latency::run(dir, secs).await;
-            ingest::run(dir, secs).await;
+            ingest::run(dir, secs, &[1, 16, 1024]).await;
             replay::run(dir, 2048).await;
             shards::run(dir).await;
             http::run(dir, secs, &[]).await;
