@@ -14,6 +14,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use testkit::seeds::{Violation, check_all};
 
+use super::stage::block_on;
+
 const CALLS_EACH: usize = 10_000;
 
 /// The number of a record of another stream.
@@ -268,10 +270,7 @@ async fn check(seed: u64) -> Result<usize, Violation> {
 
 #[test]
 fn every_call_answers_with_what_was_asked_or_whose_fault_it_is() {
-    let done = check_all(0..20, |seed| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.map_err(|error| error.to_string())?.block_on(check(seed))
-    });
+    let done = check_all(0..20, |seed| block_on(check(seed)));
     // Not all of it was refused.
     assert!(done.iter().all(|done| *done > CALLS_EACH / 5), "{done:?}");
 }

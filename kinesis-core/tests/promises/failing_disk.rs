@@ -11,7 +11,7 @@ use testkit::disk::SimDisk;
 use testkit::seeds::Violation;
 
 use super::auditor::{Expected, verify};
-use super::stage::{record, small_settings};
+use super::stage::{on_disk, record, stream_of};
 
 struct Run {
     disk: SimDisk,
@@ -25,14 +25,9 @@ impl Run {
     }
 
     async fn open(&self) -> kinesis_core::Result<(Kinesis, DataStream)> {
-        let builder =
-            Kinesis::on(self.store.clone(), "k").journal_dir("/journal").with_disk(Arc::new(self.disk.clone()));
-        let settings = small_settings().with_journal_segment_bytes(64 << 10);
-        let kinesis = builder.with_settings(settings).with_clock(Arc::new(ManualClock::default())).open().await?;
-        let stream = match kinesis.stream("s") {
-            Ok(stream) => stream,
-            Err(_) => kinesis.create_stream("s", 2).await?,
-        };
+        let disk = Arc::new(self.disk.clone());
+        let kinesis = on_disk(self.store.clone(), disk, 64 << 10, &ManualClock::default()).open().await?;
+        let stream = stream_of(&kinesis, 2).await?;
         Ok((kinesis, stream))
     }
 

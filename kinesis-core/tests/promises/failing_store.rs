@@ -14,7 +14,7 @@ use testkit::fault_store::{Effect, Failure, FaultStore, Operation, Rule};
 use testkit::seeds::{Violation, check_all};
 
 use super::auditor::{Expected, verify};
-use super::stage::{record, small_settings, while_time_passes};
+use super::stage::{block_on, record, small_settings, while_time_passes};
 
 const LIVES: u32 = 3;
 
@@ -129,10 +129,8 @@ async fn check(seed: u64, clock: ManualClock) -> Result<(Vec<u64>, usize), Viola
 #[test]
 fn nothing_acknowledged_is_lost_or_doubled() {
     let done = check_all(0..200, |seed| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let clock = ManualClock::default();
-        let run = while_time_passes(&clock, check(seed, clock.clone()));
-        runtime.map_err(|error| error.to_string())?.block_on(run)
+        block_on(while_time_passes(&clock, check(seed, clock.clone())))
     });
     for rule in 0..rules().len() {
         let fired: u64 = done.iter().map(|(fired, _)| fired[rule]).sum();

@@ -15,7 +15,7 @@ use testkit::seeds::{Violation, check_all};
 use tokio::task::JoinHandle;
 
 use super::auditor::{Expected, verify};
-use super::stage::{record, small_settings, while_time_passes};
+use super::stage::{block_on, record, small_settings, stream_of, while_time_passes};
 
 const INSTANCES: usize = 3;
 
@@ -38,10 +38,7 @@ impl Run {
         let builder = Kinesis::on(Arc::new(self.store.clone()), "k").with_settings(small_settings());
         let builder = builder.with_clock(Arc::new(self.clock.clone())).adopt();
         let kinesis = builder.open().await.map_err(|error| format!("it does not open: {error:?}"))?;
-        let stream = match kinesis.stream("s") {
-            Ok(stream) => stream,
-            Err(_) => kinesis.create_stream("s", 2).await.map_err(|error| format!("{error:?}"))?,
-        };
+        let stream = stream_of(&kinesis, 2).await.map_err(|error| format!("{error:?}"))?;
         Ok((kinesis, stream))
     }
 
@@ -124,10 +121,8 @@ async fn check(seed: u64, clock: ManualClock) -> Result<(u64, u64), Violation> {
 #[test]
 fn a_deposed_instance_acknowledges_nothing() {
     let done = check_all(0..500, |seed| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let clock = ManualClock::default();
-        let run = while_time_passes(&clock, check(seed, clock.clone()));
-        runtime.map_err(|error| error.to_string())?.block_on(run)
+        block_on(while_time_passes(&clock, check(seed, clock.clone())))
     });
     let (acknowledged, refused) = done.iter().fold((0, 0), |sum, counts| (sum.0 + counts.0, sum.1 + counts.1));
     assert!(acknowledged > done.len() as u64 && refused > done.len() as u64 / 2, "{acknowledged}, {refused}");

@@ -19,11 +19,7 @@ use testkit::fault_store::{Effect, Failure, FaultStore, Operation, Rule};
 use testkit::seeds::{check_all, share_caught};
 
 use super::firehose_rig::{Heard, by_day, clock, compare, delivered, put_flights, rejected, until};
-use super::stage::while_time_passes;
-
-fn block_on<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
-}
+use super::stage::{block_on, while_time_passes};
 
 /// What one life of a delivery stream ends with.
 #[derive(Clone, Copy, Debug)]

@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng};
 use testkit::seeds::check_all;
 
 use super::firehose_rig::{by_day, clock, compare, delivered, put_flights};
-use super::stage::while_time_passes;
+use super::stage::{block_on, while_time_passes};
 
 const STEPS: u64 = 12;
 const FLIGHTS: u64 = 20;
@@ -33,24 +33,23 @@ async fn reshard(source: &DataStream, random: &mut StdRng) -> kinesis_core::Resu
 #[test]
 fn each_record_is_delivered_once() {
     let shards = check_all(0..40, |seed| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.map_err(|error| error.to_string())?.block_on(async {
+        block_on(async {
             let failed = |error: kinesis_core::Error| format!("{error:?}");
             let mut random = StdRng::seed_from_u64(seed);
             let (time, shared) = clock();
             let kinesis = Kinesis::memory().with_clock(shared.clone()).open().await.map_err(failed)?;
             let source = kinesis.create_stream("s", 2).await.map_err(failed)?;
             let store = Arc::new(InMemory::new());
+            let open = || DeliveryStream::builder("d", source.clone(), store.clone()).with_settings(by_day()).open();
             let mut delivery = None;
             for step in 0..STEPS {
                 if delivery.is_none() {
-                    let opened = DeliveryStream::builder("d", source.clone(), store.clone()).with_settings(by_day());
-                    delivery = Some(opened.open().await.map_err(failed)?);
+                    delivery = Some(open().await.map_err(failed)?);
                 }
                 put_flights(&source, step * FLIGHTS..(step + 1) * FLIGHTS).await;
                 reshard(&source, &mut random).await.map_err(failed)?;
-                if let Some(open) = delivery.as_ref().filter(|_| random.random_bool(0.4)) {
-                    while_time_passes(&time, open.flush()).await.map_err(failed)?;
+                if let Some(delivery) = delivery.as_ref().filter(|_| random.random_bool(0.4)) {
+                    while_time_passes(&time, delivery.flush()).await.map_err(failed)?;
                     compare(&delivered(&*store).await, 0..(step + 1) * FLIGHTS)?;
                 }
                 // It ends in order, or is cut off.
@@ -61,11 +60,8 @@ fn each_record_is_delivered_once() {
                 }
             }
             let last = match delivery {
-                Some(open) => open,
-                None => {
-                    let opened = DeliveryStream::builder("d", source.clone(), store.clone()).with_settings(by_day());
-                    opened.open().await.map_err(failed)?
-                }
+                Some(last) => last,
+                None => open().await.map_err(failed)?,
             };
             while_time_passes(&time, last.flush()).await.map_err(failed)?;
             compare(&delivered(&*store).await, 0..STEPS * FLIGHTS)?;

@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 use testkit::disk::SimDisk;
 use testkit::seeds::{Violation, check_all};
 
-use super::stage::{read_shard, record, small_settings};
+use super::stage::{on_disk, read_shard, record, stream_of};
 
 struct Run {
     disk: SimDisk,
@@ -24,15 +24,10 @@ struct Run {
 
 impl Run {
     async fn open(&mut self) -> Result<(Kinesis, DataStream), Violation> {
-        let builder =
-            Kinesis::on(self.store.clone(), "k").journal_dir("/journal").with_disk(Arc::new(self.disk.clone()));
-        let settings = small_settings().with_journal_segment_bytes(256 << 10);
-        let opened = builder.with_settings(settings).with_clock(Arc::new(self.clock.clone())).open().await;
+        let disk = Arc::new(self.disk.clone());
+        let opened = on_disk(self.store.clone(), disk, 256 << 10, &self.clock).open().await;
         let kinesis = opened.map_err(|error| format!("it does not open: {error:?}"))?;
-        let stream = match kinesis.stream("s") {
-            Ok(stream) => stream,
-            Err(_) => kinesis.create_stream("s", 2).await.map_err(|error| format!("{error:?}"))?,
-        };
+        let stream = stream_of(&kinesis, 2).await.map_err(|error| format!("{error:?}"))?;
         Ok((kinesis, stream))
     }
 

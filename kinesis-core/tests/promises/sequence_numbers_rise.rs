@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use durable_core::{Clock, ManualClock};
 use kinesis_core::object_store::memory::InMemory;
-use kinesis_core::{Durability, Kinesis, PutBatch, SequenceNumber, ShardId};
+use kinesis_core::{Durability, PutBatch, SequenceNumber, ShardId};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use testkit::disk::SimDisk;
 use testkit::seeds::{Violation, check_all};
 
-use super::stage::{put, read_all, record, small_settings};
+use super::stage::{block_on, on_disk, put, read_all, record, stream_of};
 
 const HOUR: i64 = 3600;
 const JUMPS: [i64; 5] = [0, HOUR, -HOUR, 30 * 24 * HOUR, -30 * 24 * HOUR];
@@ -50,13 +50,9 @@ async fn check(seed: u64) -> Result<usize, Violation> {
         let jump = if random.random_bool(0.3) { JUMPS[random.random_range(0..5)] } else { 0 };
         clock.set_wall(start + chrono::Duration::seconds(jump));
         may_be_trimmed |= jump != 0;
-        let builder = Kinesis::on(store.clone(), "k").journal_dir("/journal").with_disk(Arc::new(disk.clone()));
-        let builder = builder.with_settings(small_settings().with_journal_segment_bytes(64 << 10));
-        let kinesis = builder.with_clock(Arc::new(clock.clone())).open().await.map_err(|error| error.to_string())?;
-        let stream = match kinesis.stream("s") {
-            Ok(stream) => stream,
-            Err(_) => kinesis.create_stream("s", 3).await.map_err(|error| error.to_string())?,
-        };
+        let opened = on_disk(store.clone(), Arc::new(disk.clone()), 64 << 10, &clock).open().await;
+        let kinesis = opened.map_err(|error| error.to_string())?;
+        let stream = stream_of(&kinesis, 3).await.map_err(|error| error.to_string())?;
         for batch in 0..6 {
             // A clock that stands still is one that does not advance here.
             clock.set_wall(start + chrono::Duration::seconds(JUMPS[random.random_range(0..5)]));
@@ -98,9 +94,6 @@ async fn check(seed: u64) -> Result<usize, Violation> {
 
 #[test]
 fn over_restarts_and_clock_jumps() {
-    let given = check_all(0..1000, |seed| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.map_err(|error| error.to_string())?.block_on(check(seed))
-    });
+    let given = check_all(0..1000, |seed| block_on(check(seed)));
     assert!(given.iter().all(|given| *given > 100), "{given:?}");
 }

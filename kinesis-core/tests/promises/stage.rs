@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use durable_core::ManualClock;
+use durable_core::{Disk, ManualClock};
+use kinesis_core::object_store::ObjectStore;
 use kinesis_core::{
     DataStream, IteratorType, Kinesis, KinesisBuilder, PutRecord, Record, Result, SequenceNumber, Settings, ShardId,
 };
@@ -27,6 +28,31 @@ pub(crate) fn record(number: u64) -> PutRecord {
     let mut data = format!("{number}:").into_bytes();
     data.resize(data.len() + (number as usize * 37) % 300, b'.');
     PutRecord::new(data, format!("key-{}", number % 97))
+}
+
+/// An instance whose journal is on a simulated disk and whose segments are in a store, with a clock of our own.
+pub(crate) fn on_disk(
+    store: Arc<dyn ObjectStore>,
+    disk: Arc<dyn Disk>,
+    journal_segment_bytes: u64,
+    clock: &ManualClock,
+) -> KinesisBuilder {
+    let settings = small_settings().with_journal_segment_bytes(journal_segment_bytes);
+    let builder = Kinesis::on(store, "k").journal_dir("/journal").with_disk(disk);
+    builder.with_settings(settings).with_clock(Arc::new(clock.clone()))
+}
+
+/// The stream `s`, made with so many shards if it is not there yet.
+pub(crate) async fn stream_of(kinesis: &Kinesis, shards: u32) -> Result<DataStream> {
+    match kinesis.stream("s") {
+        Ok(stream) => Ok(stream),
+        Err(_) => kinesis.create_stream("s", shards).await,
+    }
+}
+
+/// The result of `work`, in a runtime of one thread with which all of its tasks end.
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }
 
 /// Runs `work` while the clock runs, so that waits end.

@@ -15,7 +15,7 @@ use testkit::disk::{Sabotage, Sabotaged, SimDisk};
 use testkit::seeds::{Violation, check_all, share_caught};
 
 use super::auditor::{Expected, verify};
-use super::stage::{record, small_settings};
+use super::stage::{block_on, on_disk, record, stream_of};
 
 const LIVES: u32 = 5;
 
@@ -45,14 +45,9 @@ impl Run {
             Some(sabotage) => Arc::new(Sabotaged::new(self.disk.clone(), sabotage)),
             None => Arc::new(self.disk.clone()),
         };
-        let builder = Kinesis::on(self.store.clone(), "k").journal_dir("/journal").with_disk(disk);
-        let settings = small_settings().with_journal_segment_bytes(256 << 10);
-        let opened = builder.with_settings(settings).with_clock(Arc::new(self.clock.clone())).open().await;
+        let opened = on_disk(self.store.clone(), disk, 256 << 10, &self.clock).open().await;
         let kinesis = opened.map_err(|error| format!("it does not open: {error:?}"))?;
-        let stream = match kinesis.stream("s") {
-            Ok(stream) => stream,
-            Err(_) => kinesis.create_stream("s", 2).await.map_err(|error| format!("{error:?}"))?,
-        };
+        let stream = stream_of(&kinesis, 2).await.map_err(|error| format!("{error:?}"))?;
         Ok((kinesis, stream))
     }
 
@@ -145,16 +140,12 @@ impl Run {
 
 /// Answers how many records were acknowledged.
 fn check(seed: u64, sabotage: Option<Sabotage>) -> Result<usize, Violation> {
-    // Each life has its own, with which all of its tasks end.
-    let runtime = || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.map_err(|error| error.to_string())
-    };
     let mut run = Run::new(seed, sabotage);
+    // Each life has a runtime of its own, with which all of its tasks end.
     for _ in 0..LIVES {
-        runtime()?.block_on(run.live())?;
+        block_on(run.live())?;
     }
-    runtime()?.block_on(async {
+    block_on(async {
         let (kinesis, stream) = run.open().await?;
         verify(&stream, &mut run.expected).await?;
         kinesis.close().await.map_err(|error| format!("{error:?}"))?;

@@ -20,6 +20,8 @@ use wire_core::axum::Router;
 use wire_core::axum::body::Body;
 use wire_core::{Encoding, Services};
 
+use super::stage::block_on;
+
 const REQUESTS_EACH: usize = 4_000;
 const ARN: &str = "arn:aws:kinesis:us-east-1:000000000000:stream/s";
 
@@ -246,9 +248,6 @@ async fn check(seed: u64) -> Result<usize, Violation> {
 
 #[test]
 fn is_answered_or_refused() {
-    let done = check_all(0..20, |seed| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.map_err(|error| error.to_string())?.block_on(check(seed))
-    });
+    let done = check_all(0..20, |seed| block_on(check(seed)));
     assert!(done.iter().all(|done| *done > REQUESTS_EACH / 6), "{done:?}");
 }

@@ -24,6 +24,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+/// How many write at once, unless told otherwise.
+const WRITERS: [usize; 3] = [1, 16, 1024];
+
 /// Figures of streams, beside what they are held against.
 #[derive(Debug, Parser)]
 #[command(max_term_width = 110)]
@@ -45,7 +48,7 @@ enum What {
     /// Durable records a second
     Ingest {
         /// How many write at once
-        #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 1024])]
+        #[arg(long, value_delimiter = ',', default_values_t = WRITERS)]
         writers: Vec<usize>,
     },
     /// Reading history again
@@ -89,7 +92,7 @@ async fn main() {
         What::Soak { minutes } => soak::run(dir, minutes).await,
         What::All => {
             latency::run(dir, secs).await;
-            ingest::run(dir, secs, &[1, 16, 1024]).await;
+            ingest::run(dir, secs, &WRITERS).await;
             replay::run(dir, 2048).await;
             shards::run(dir).await;
             http::run(dir, secs, &[]).await;
