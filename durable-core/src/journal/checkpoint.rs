@@ -111,6 +111,10 @@ impl PartsFiles {
         self.bytes.insert(file, bytes);
     }
 
+    pub(crate) fn forget(&mut self, file: &str) {
+        self.bytes.remove(file);
+    }
+
     /// Whether the living parts had better be written anew before `changes` come on top.
     pub(crate) fn wants_rewrite(&self, manifest: &Manifest, changes: &[PartChange]) -> bool {
         let changed: BTreeSet<&str> = changes.iter().map(|(name, _)| name.as_str()).collect();

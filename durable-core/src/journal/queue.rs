@@ -138,14 +138,22 @@ impl Queue {
         let blocks = u32::try_from(charge / group::BLOCK_BYTES).unwrap_or(u32::MAX);
         let permit = self.blocks.clone().acquire_many_owned(blocks).await;
         let permit = permit.map_err(|_| self.lock().refusal())?;
+        // Who finds room need not watch for more: with many writers the watch costs more than the room.
+        if !self.lock().take(charge)? {
+            self.wait_for_room(charge).await?;
+        }
+        Ok(Reservation { queue: self.clone(), permit: Some(permit), charge, bytes })
+    }
+
+    /// Takes room on the disk once there is some.
+    async fn wait_for_room(&self, charge: u64) -> Result<()> {
         let mut attempts = self.allocations.subscribe();
         loop {
             let seen = attempts.borrow_and_update().attempts;
             {
                 let mut state = self.lock();
-                state.check()?;
-                if state.take(charge) {
-                    return Ok(Reservation { queue: self.clone(), permit: Some(permit), charge, bytes });
+                if state.take(charge)? {
+                    return Ok(());
                 }
                 state.wants_segment = true;
                 self.allocate.notify_one();
@@ -203,7 +211,9 @@ impl State {
         }
     }
 
-    fn take(&mut self, charge: u64) -> bool {
+    /// Takes room on the disk, if there is so much.
+    fn take(&mut self, charge: u64) -> Result<bool> {
+        self.check()?;
         let fits = match self.room {
             Room::Unbounded => true,
             Room::Bytes(room) => self.outstanding + charge <= room,
@@ -211,7 +221,7 @@ impl State {
         if fits {
             self.outstanding += charge;
         }
-        fits
+        Ok(fits)
     }
 
     /// The writer's new view of the disk, after it wrote frames of this charge.

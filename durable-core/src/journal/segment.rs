@@ -1,4 +1,4 @@
-//! Segments: the files of a local journal, zero-filled and synced before a group is written into them.
+//! Segments: the files of a local journal, filled and synced before a group is written into them.
 //!
 //! | at | name | bytes | |
 //! |---|---|---|---|
@@ -8,7 +8,11 @@
 //! | 16 | journal | 16 | id of the journal |
 //! | 32 | number | 8 | 1, 2, 3 ... without a gap; the file is called `{number:020}.segment` |
 //! | 40 | zeros | 472 | |
-//! | 512 | groups | | up to the end; zeros where none was written yet |
+//! | 512 | groups | | up to the end; behind them zeros, or groups of lower numbers |
+//!
+//! A new file is filled with zeros. The file of a segment that a checkpoint let go may become another segment, which
+//! saves writing those: the groups that it held are overwritten one by one, and until then are known by their numbers,
+//! all of which are below those of the groups to come.
 //!
 //! A segment appears under its name only once it is whole and durable, so that a damaged header is damage, never an
 //! unfinished allocation. Invariant: a segment is written by one open only; the next open begins a new one.
@@ -25,6 +29,7 @@ const HEADER_BYTES: usize = 512;
 const MAGIC: [u8; 8] = *b"JSEGMT01";
 const SUFFIX: &str = ".segment";
 pub(crate) const ALLOCATING_SUFFIX: &str = ".allocating";
+pub(crate) const FREE_SUFFIX: &str = ".free";
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 /// How much of a segment is read at a time.
 const WINDOW_BYTES: usize = 1 << 20;
@@ -32,6 +37,11 @@ const WINDOW_BYTES: usize = 1 << 20;
 /// The name of segment `number`.
 pub(crate) fn name(number: u64) -> String {
     format!("{number:020}{SUFFIX}")
+}
+
+/// The name of the file of segment `number` once it is free to become another.
+pub(crate) fn free_name(number: u64) -> String {
+    format!("{number:020}{FREE_SUFFIX}")
 }
 
 /// The number in a segment's name.
@@ -62,22 +72,49 @@ pub(crate) fn allocate(
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = disk.open(&staged, OpenMode::CreateNew)?;
-    let filled = fill(file.as_mut(), &header(journal, number), bytes).and_then(|()| {
-        disk.rename(&staged, &dir.join(name(number)))?;
+    let file = disk.open(&staged, OpenMode::CreateNew)?;
+    prepare(disk, dir, &staged, file, &header(journal, number), &dir.join(name(number)), bytes)
+}
+
+/// As [`allocate`], of the file that is called `free`, which held a segment of this journal.
+pub(crate) fn reuse(
+    disk: &dyn Disk,
+    dir: &Path,
+    free: &str,
+    journal: JournalId,
+    number: u64,
+    bytes: u64,
+) -> io::Result<Box<dyn DiskFile>> {
+    let free = dir.join(free);
+    let file = disk.open(&free, OpenMode::Write)?;
+    prepare(disk, dir, &free, file, &header(journal, number), &dir.join(name(number)), bytes)
+}
+
+/// Makes a file a segment: `header` first, zeros behind what it holds up to `bytes`, and the name once all is durable.
+fn prepare(
+    disk: &dyn Disk,
+    dir: &Path,
+    from: &Path,
+    mut file: Box<dyn DiskFile>,
+    header: &[u8],
+    name: &Path,
+    bytes: u64,
+) -> io::Result<Box<dyn DiskFile>> {
+    let prepared = fill(file.as_mut(), header, bytes).and_then(|()| {
+        disk.rename(from, name)?;
         disk.sync_dir(dir)
     });
-    if let Err(error) = filled {
+    if let Err(error) = prepared {
         // Best effort: what is left behind is swept at the next attempt or open.
-        let _ = disk.remove(&staged);
+        let _ = disk.remove(from);
         return Err(error);
     }
     Ok(file)
 }
 
 fn fill(file: &mut dyn DiskFile, header: &[u8], bytes: u64) -> io::Result<()> {
+    let mut at = file.size()?.max(header.len() as u64);
     file.write_at(0, &mut [IoSlice::new(header)])?;
-    let mut at = header.len() as u64;
     while at < bytes {
         let length = usize::try_from(bytes - at).unwrap_or(ZEROS.len()).min(ZEROS.len());
         file.write_at(at, &mut [IoSlice::new(&ZEROS[..length])])?;
@@ -107,7 +144,7 @@ pub(crate) enum Found {
     End,
     /// Zeros up to the end of the file: nothing was written there.
     Zeros,
-    /// Anything else.
+    /// Anything else: what the file held before, or a group that does not check out.
     Bad,
 }
 

@@ -1,5 +1,6 @@
 //! Nothing acknowledged is lost when the power fails at any call, any subset of what was not synced persisting.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use durable_core::{Disk, Result};
@@ -23,6 +24,8 @@ struct Seen {
     kills: u64,
     checkpoints: u64,
     failed_checkpoints: u64,
+    /// Files of segments that were let go and became others.
+    reused: u64,
 }
 
 /// Runs a journal on the disk, `CRASHES` times until the power fails.
@@ -82,7 +85,9 @@ fn open(model: &mut Model, disk: &Arc<dyn Disk>, segment_bytes: u64) -> Result<O
 /// Appends and checkpoints until enough was done or the power failed. A checkpoint may fail by itself and be followed
 /// by more: only a failed commit ends a journal.
 fn work(model: &mut Model, open: &mut Open, disk: &SimDisk, rng: &mut StdRng, seen: &mut Seen) {
+    let is_free = |file: &PathBuf| file.extension().is_some_and(|end| end == "free");
     for _ in 0..rng.random_range(0..40) {
+        let had_free = disk.files().iter().any(is_free);
         match rng.random_range(0..10) {
             0 => {
                 if rng.random_bool(0.3) {
@@ -100,6 +105,7 @@ fn work(model: &mut Model, open: &mut Open, disk: &SimDisk, rng: &mut StdRng, se
                 }
             }
         }
+        seen.reused += u64::from(had_free && !disk.files().iter().any(is_free));
     }
     if rng.random_bool(0.3) {
         // Whether the seal was written does not matter: nothing follows.
@@ -123,6 +129,7 @@ fn nothing_acknowledged_is_lost() {
     assert!(seen.iter().map(|seen| seen.kills).sum::<u64>() > 5_000);
     assert!(seen.iter().map(|seen| seen.checkpoints).sum::<u64>() > 5_000);
     assert!(seen.iter().map(|seen| seen.failed_checkpoints).sum::<u64>() > 2_000);
+    assert!(seen.iter().map(|seen| seen.reused).sum::<u64>() > 1_000);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Wherever a write was torn, the journal opens with the longest whole prefix, and goes on from there.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use durable_core::journal::Frame;
@@ -106,6 +108,56 @@ fn a_group_with_any_sectors_missing_is_cut_and_the_journal_goes_on() {
     let whole = seeds::check_all(0..4096, |seed| check_sectors(seed, false));
     let torn = whole.iter().filter(|whole| !**whole).count();
     assert!(whole.len() < 4096 || (1000..4090).contains(&torn), "{torn}");
+}
+
+/// The segment that a commit wrote into, as it was before and as it is, with where they begin and end to differ.
+fn written_over(before: &BTreeMap<PathBuf, Vec<u8>>, disk: &SimDisk) -> Option<(PathBuf, Vec<u8>, Range<usize>)> {
+    before.iter().find_map(|(segment, old)| {
+        let new = disk.bytes(segment)?;
+        let differs = |place: &usize| new.get(*place) != old.get(*place);
+        let within = new.len().min(old.len());
+        let (first, last) = ((0..within).find(differs)?, (0..within).rev().find(differs)?);
+        Some((segment.clone(), new, first..last + 1))
+    })
+}
+
+/// In the file of a segment that was let go, the groups of that one show through a tear.
+#[test]
+fn over_older_groups_the_longest_whole_prefix_comes_back() {
+    let cuts = seeds::check_all(0..8, |seed| {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let disk = SimDisk::new(seed);
+        let (recovery, _) = simulated::read(Arc::new(disk.clone()), 8 << 10).map_err(|error| error.to_string())?;
+        let mut open = simulated::start(recovery).map_err(|error| error.to_string())?;
+        let (mut groups, mut cuts) = (Vec::new(), 0);
+        while cuts < 10_000 {
+            if rng.random_bool(0.2) {
+                open.checkpoints.checkpoint(open.writer.next_position(), Vec::new()).unwrap();
+                groups.clear();
+            }
+            let bodies = (0..rng.random_range(1..4)).map(|_| simulated::random_bytes(&mut rng, 500)).collect();
+            let group = open.group(bodies);
+            let segments = disk.files().into_iter().filter(|file| file.extension().is_some_and(|end| end == "segment"));
+            let before = segments.map(|file| (file.clone(), disk.bytes(&file).unwrap())).collect();
+            open.commit(&group).unwrap();
+            let whole = groups.len();
+            groups.push(group.frames);
+            let Some((segment, new, written)) = written_over(&before, &disk) else { continue };
+            let old = &before[&segment];
+            if old[written.clone()].iter().all(|byte| *byte == 0) {
+                continue;
+            }
+            for cut in written.clone() {
+                let torn = [&new[..cut], &old[cut..]].concat();
+                check(&disk.fork(), &segment, &torn, &groups, whole)
+                    .map_err(|what| format!("torn at {cut}: {what}"))?;
+                cuts += 1;
+            }
+            check(&disk.fork(), &segment, &new, &groups, whole + 1)?;
+        }
+        Ok(cuts)
+    });
+    assert!(cuts.iter().all(|cuts| *cuts >= 10_000));
 }
 
 #[test]

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Shared;
 use super::files::{read_file, remove, write_file};
+use super::{FREE_MAX, Shared};
 use crate::journal::checkpoint::{self, Manifest, PartChange, PartsFiles};
 use crate::journal::frame::Position;
 use crate::journal::segment;
@@ -58,31 +58,42 @@ impl DirCheckpoints {
                 None => written.remove(&name),
             };
         }
+        let file = format!("{PARTS_PREFIX}{:020}", next.number);
         if !written.is_empty() {
-            let file = format!("{PARTS_PREFIX}{:020}", next.number);
             let (sealed, places) = checkpoint::lay_out(&file, &written)?;
-            write_file(disk.as_ref(), &dir, &file, &sealed)?;
+            self.write(&file, &sealed)?;
             next.parts.extend(places);
-            self.files.insert(file, sealed.len() as u64);
+            self.files.insert(file.clone(), sealed.len() as u64);
         }
         let freed = self.free_below(at, &mut next);
         let name = checkpoint_name(next.number);
-        if let Err(error) = write_file(disk.as_ref(), &dir, &name, &next.to_bytes()?) {
-            self.give_up(&name);
+        if let Err(error) = self.write(&name, &next.to_bytes()?) {
+            self.give_up(&name, &file);
             return Err(error);
         }
         let old = std::mem::replace(&mut self.manifest, next);
         self.delete(&old, freed)
     }
 
-    /// Removes the parts that the checkpoint `name` would have named, if it is surely not there.
-    fn give_up(&mut self, name: &str) {
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let (disk, dir) = (self.shared.disk.as_ref(), &self.shared.dir);
+        let written = write_file(disk, dir, name, bytes);
+        if written.is_err() {
+            let free = std::mem::take(&mut self.shared.segments().free);
+            // Best effort, so that a full disk gets the room back at once: the next opening sweeps what is left.
+            free.iter().for_each(|free| drop(remove(disk, dir, free)));
+        }
+        written
+    }
+
+    /// Removes the parts that the checkpoint `name` would have added, if it is surely not there. Those of earlier
+    /// attempts stay until one succeeds: what they wrote may be found by a recovery.
+    fn give_up(&mut self, name: &str, parts: &str) {
         let (disk, dir) = (self.shared.disk.as_ref(), &self.shared.dir);
         if disk.list(dir).is_ok_and(|names| names.iter().all(|there| there != name)) {
-            for file in self.files.take_dead(&self.manifest) {
-                // Best effort, so that a full disk gets the room back at once: the next opening sweeps what is left.
-                let _ = remove(disk, dir, &file);
-            }
+            self.files.forget(parts);
+            // Best effort, so that a full disk gets the room back at once: the next opening sweeps what is left.
+            let _ = remove(disk, dir, parts);
         }
     }
 
@@ -111,9 +122,22 @@ impl DirCheckpoints {
             remove(disk, dir, &file)?;
         }
         for number in freed {
-            remove(disk, dir, &segment::name(number))?;
+            self.let_go(number)?;
             self.shared.segments().written.retain(|extent| extent.number != number);
         }
+        Ok(())
+    }
+
+    /// Keeps the file of a segment to become another, or removes it.
+    fn let_go(&self, number: u64) -> Result<()> {
+        let (disk, dir) = (self.shared.disk.as_ref(), &self.shared.dir);
+        let name = segment::name(number);
+        if self.shared.segments().free.len() >= FREE_MAX {
+            return remove(disk, dir, &name);
+        }
+        let free = segment::free_name(number);
+        disk.rename(&dir.join(&name), &dir.join(&free)).map_err(|error| self.shared.io("freeing", &name, error))?;
+        self.shared.segments().free.push(free);
         Ok(())
     }
 }

@@ -30,11 +30,12 @@ pub(super) fn lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DiskLock>> {
     })
 }
 
-/// Removes what an interrupted open, allocation or checkpoint left behind.
+/// Removes what no open journal left behind for good: unfinished files, and free ones.
 pub(super) fn sweep(disk: &dyn Disk, dir: &Path, names: Vec<String>) -> Result<Vec<String>> {
+    let temporary = [segment::ALLOCATING_SUFFIX, segment::FREE_SUFFIX, STAGED_SUFFIX];
     let mut kept = Vec::new();
     for name in names {
-        if name.ends_with(segment::ALLOCATING_SUFFIX) || name.ends_with(STAGED_SUFFIX) {
+        if temporary.iter().any(|suffix| name.ends_with(suffix)) {
             remove(disk, dir, &name)?;
         } else {
             kept.push(name);

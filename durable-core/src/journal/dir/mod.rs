@@ -5,6 +5,7 @@
 //! | `lock` | held while the journal is open | open | open |
 //! | `identity` | the journal's id, in an envelope `JIDENT01` | the first open, after the first segment is durable | open |
 //! | `{number:020}.segment` | see `segment` | the writer | recovery |
+//! | `{number:020}.free` | the file of a segment that was let go, to become another | checkpoints | the allocator; open removes it |
 //! | `checkpoint-{number:020}`, `parts-{number:020}` | see `checkpoint` | checkpoints | recovery |
 //! | `seal` | the number of the last group, in an envelope `JSEAL001` | a clean close | open, which removes it before the first append |
 //!
@@ -37,6 +38,8 @@ use crate::disk::{Disk, DiskFile, DiskLock};
 
 /// A frame may take up to this share of a segment, so that the waste at a segment's end has a bound.
 const SEGMENT_SHARE: u64 = 4;
+/// Files of segments that were let go which are kept to become others.
+const FREE_MAX: usize = 1;
 /// The smallest segment.
 pub(crate) const SEGMENT_BYTES_MIN: u64 = 8 << 10;
 
@@ -55,6 +58,8 @@ struct Shared {
 struct Segments {
     written: VecDeque<Extent>,
     spare: VecDeque<(u64, Box<dyn DiskFile>)>,
+    /// Files to make segments of: their names.
+    free: Vec<String>,
     next: u64,
     mark: Position,
     last_group: u64,

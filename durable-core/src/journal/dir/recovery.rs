@@ -170,7 +170,8 @@ impl DirRecovery {
                     return Ok(Some(group));
                 }
                 Found::End => {}
-                Found::Zeros => self.zeros(&mut reader)?,
+                Found::Zeros | Found::Bad if self.goes_on()? => {}
+                Found::Zeros => self.zeros(&reader)?,
                 Found::Bad => self.bad(&mut reader)?,
             }
         }
@@ -188,16 +189,18 @@ impl DirRecovery {
         Ok(Some(reader))
     }
 
-    /// Nothing was written from here on. If the next segment goes on, this one was left with room; else it is the end.
-    fn zeros(&mut self, reader: &mut SegmentReader) -> Result<()> {
+    /// Whether the next segment begins with the group that is expected: then the one before was left with room.
+    fn goes_on(&self) -> Result<bool> {
+        let Some(number) = self.ahead.front().copied() else { return Ok(false) };
+        let mut next = SegmentReader::open(self.shared.disk.as_ref(), &self.shared.dir, self.shared.id, number)?;
+        let found = next.next(self.shared.id, self.expected);
+        let found = found.map_err(|error| self.shared.io("reading", &segment::name(number), error))?;
+        Ok(matches!(found, Found::Group(_)))
+    }
+
+    /// Nothing was written from here on: the end.
+    fn zeros(&mut self, reader: &SegmentReader) -> Result<()> {
         let offset = reader.offset;
-        if let Some(number) = self.ahead.front().copied() {
-            let mut next = SegmentReader::open(self.shared.disk.as_ref(), &self.shared.dir, self.shared.id, number)?;
-            let found = next.next(self.shared.id, self.expected);
-            if let Found::Group(_) = found.map_err(|error| self.shared.io("reading", &segment::name(number), error))? {
-                return Ok(());
-            }
-        }
         if self.sealed_at.is_some() {
             let what = "the journal was closed cleanly, yet bytes follow its last group";
             return Err(self.corrupt(reader.number, offset, what));

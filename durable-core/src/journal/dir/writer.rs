@@ -5,7 +5,7 @@
 use std::io::IoSlice;
 use std::sync::Arc;
 
-use super::files::{SEAL, SEAL_MAGIC, remove_synced, write_file};
+use super::files::{SEAL, SEAL_MAGIC, remove, remove_synced, write_file};
 use super::{Extent, Shared, frame_bytes_max};
 use crate::disk::DiskFile;
 use crate::envelope;
@@ -141,6 +141,9 @@ impl DirWriter {
         // Asked of the disk: an allocation that failed at its last step has left a segment that nobody knows of.
         let names = disk.list(&shared.dir).map_err(|error| shared.io("listing", "", error))?;
         let last_written = segments.written.back().map_or(0, |extent| extent.number);
+        for name in names.iter().filter(|name| name.ends_with(segment::FREE_SUFFIX)) {
+            remove(disk, &shared.dir, name)?;
+        }
         let unused = names.iter().filter_map(|name| segment::number_in(name)).filter(|number| *number > last_written);
         for number in unused.collect::<Vec<_>>().into_iter().rev() {
             remove_synced(disk, &shared.dir, &segment::name(number))?;
@@ -174,9 +177,16 @@ impl DirAllocator {
     /// disk reports it.
     pub fn allocate(&self) -> Result<()> {
         let shared = &self.shared;
-        let number = shared.segments().next;
-        let file = segment::allocate(shared.disk.as_ref(), &shared.dir, shared.id, number, shared.segment_bytes)
-            .map_err(|error| shared.io("allocating", &segment::name(number), error))?;
+        let (number, free) = {
+            let mut segments = shared.segments();
+            (segments.next, segments.free.pop())
+        };
+        let (disk, dir) = (shared.disk.as_ref(), &shared.dir);
+        let file = match free {
+            Some(free) => segment::reuse(disk, dir, &free, shared.id, number, shared.segment_bytes),
+            None => segment::allocate(disk, dir, shared.id, number, shared.segment_bytes),
+        };
+        let file = file.map_err(|error| shared.io("allocating", &segment::name(number), error))?;
         let mut segments = shared.segments();
         segments.next = number + 1;
         segments.spare.push_back((number, file));
