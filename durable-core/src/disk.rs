@@ -99,6 +99,29 @@ pub trait DiskFile: Debug + Send + Sync {
     /// # Errors
     /// As the operating system reports them.
     fn set_len(&mut self, bytes: u64) -> io::Result<()>;
+
+    /// Makes the file at least so long, and takes the room for it: writing there later cannot find the disk full. What
+    /// is added reads as zeros. By default it writes them.
+    ///
+    /// # Errors
+    /// `StorageFull` if there is no such room; else as the operating system reports them.
+    fn allocate(&mut self, bytes: u64) -> io::Result<()> {
+        let size = self.size()?;
+        write_zeros(self, size, bytes)
+    }
+}
+
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+/// Writes zeros from `from` up to `to`.
+pub(crate) fn write_zeros<F: DiskFile + ?Sized>(file: &mut F, from: u64, to: u64) -> io::Result<()> {
+    let mut at = from;
+    while at < to {
+        let length = usize::try_from(to - at).unwrap_or(ZEROS.len()).min(ZEROS.len());
+        file.write_at(at, &mut [IoSlice::new(&ZEROS[..length])])?;
+        at += length as u64;
+    }
+    Ok(())
 }
 
 /// A held lock: dropping it frees the name.
@@ -247,6 +270,19 @@ impl DiskFile for SystemFile {
 
     fn set_len(&mut self, bytes: u64) -> io::Result<()> {
         self.file.set_len(bytes)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn allocate(&mut self, bytes: u64) -> io::Result<()> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        match fallocate(&self.file, FallocateFlags::empty(), 0, bytes) {
+            Err(error) if error == rustix::io::Errno::OPNOTSUPP => {
+                // As file systems without extents do.
+                let size = self.size()?;
+                write_zeros(self, size, bytes)
+            }
+            allocated => Ok(allocated?),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! itself is the window. Invariant: the hook has seen a frame before its append is acknowledged, and a frame is durable
 //! before the hook sees it.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
 
@@ -242,6 +243,7 @@ fn take_group(bytes_max: u64, batch: &mut VecDeque<Submitted>) -> (Vec<Frame>, V
 
 /// Allocates segments whenever the writer or a reservation wants one, until the journal ends.
 pub(crate) fn allocate(queue: &Queue, allocator: &DirAllocator) {
+    let mut filling = Filling::default();
     loop {
         {
             let mut state = queue.lock();
@@ -253,7 +255,7 @@ pub(crate) fn allocate(queue: &Queue, allocator: &DirAllocator) {
             }
             state.allocating = true;
         }
-        let allocated = allocator.allocate();
+        let allocated = filling.allocate(queue, allocator);
         {
             let mut state = queue.lock();
             state.allocating = false;
@@ -267,5 +269,42 @@ pub(crate) fn allocate(queue: &Queue, allocator: &DirAllocator) {
             allocation.attempts += 1;
             allocation.failure = allocated.err().map(Arc::new);
         });
+    }
+}
+
+/// Whether segments are filled with zeros before they are used: not while appends wait for them, since the zeros take
+/// their share of the disk. The first one is, although the first append waits for it: a journal may never fill it.
+#[derive(Debug, Default)]
+struct Filling {
+    begun: bool,
+    /// How many segments are still to be allocated without.
+    skip: u32,
+    /// How many were to be, when an append had to wait last.
+    skipped: u32,
+}
+
+impl Filling {
+    /// The most segments that are allocated without zeros before they are tried again.
+    const SKIP_MAX: u32 = 15;
+
+    fn allocate(&mut self, queue: &Queue, allocator: &DirAllocator) -> Result<()> {
+        if !self.begun {
+            allocator.allocate()?;
+            self.begun = true;
+            return Ok(());
+        }
+        if let Some(left) = self.skip.checked_sub(1) {
+            self.skip = left;
+            return allocator.allocate_unless(&|| true);
+        }
+        let was_hurried = Cell::new(false);
+        let allocated = allocator.allocate_unless(&|| {
+            // Whoever waits for room watches the allocations.
+            was_hurried.set(was_hurried.get() || queue.allocations.receiver_count() > 0);
+            was_hurried.get()
+        });
+        self.skipped = if was_hurried.get() { (self.skipped * 2 + 1).min(Self::SKIP_MAX) } else { 0 };
+        self.skip = self.skipped;
+        allocated
     }
 }

@@ -10,7 +10,7 @@
 //! | 40 | zeros | 472 | |
 //! | 512 | groups | | up to the end; behind them zeros, or groups of lower numbers |
 //!
-//! A new file is filled with zeros. The file of a segment that a checkpoint let go may become another segment, which
+//! A new file is filled with zeros, if there is time. The file of a segment that a checkpoint let go may become another segment, which
 //! saves writing those: the groups that it held are overwritten one by one, and until then are known by their numbers,
 //! all of which are below those of the groups to come.
 //!
@@ -21,7 +21,7 @@ use std::io::{self, IoSlice};
 use std::path::Path;
 
 use super::group::{self, BLOCK_BYTES, Group, Header, JournalId};
-use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::disk::{Disk, DiskFile, OpenMode, write_zeros};
 use crate::{Error, ErrorKind, Result};
 
 pub(crate) const SEGMENT_HEADER_BYTES: u64 = BLOCK_BYTES;
@@ -30,7 +30,8 @@ const MAGIC: [u8; 8] = *b"JSEGMT01";
 const SUFFIX: &str = ".segment";
 pub(crate) const ALLOCATING_SUFFIX: &str = ".allocating";
 pub(crate) const FREE_SUFFIX: &str = ".free";
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+/// How many zeros are written at a time.
+const FILL_BYTES: u64 = 1 << 20;
 /// How much of a segment is read at a time.
 const WINDOW_BYTES: usize = 1 << 20;
 
@@ -59,21 +60,28 @@ fn header(journal: JournalId, number: u64) -> [u8; HEADER_BYTES] {
     block
 }
 
-/// Fills a new segment with zeros, syncs it and gives it its name. Returns the file, open for writing.
+/// Makes a new segment, whose name it has once it is durable. Returns the file, open for writing.
+///
+/// It is filled with zeros, which makes the syncs of groups cheaper than in room that was never written, unless `hurried`
+/// says that this takes too long: then the rest is only allocated.
 pub(crate) fn allocate(
     disk: &dyn Disk,
     dir: &Path,
     journal: JournalId,
     number: u64,
     bytes: u64,
+    hurried: &dyn Fn() -> bool,
 ) -> io::Result<Box<dyn DiskFile>> {
     let staged = dir.join(format!("{number:020}{ALLOCATING_SUFFIX}"));
     match disk.remove(&staged) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let file = disk.open(&staged, OpenMode::CreateNew)?;
-    prepare(disk, dir, &staged, file, &header(journal, number), &dir.join(name(number)), bytes)
+    let mut file = disk.open(&staged, OpenMode::CreateNew)?;
+    let prepared = fill(file.as_mut(), bytes, hurried)
+        .and_then(|()| prepare(disk, dir, &staged, file.as_mut(), &header(journal, number), &dir.join(name(number))));
+    kept(disk, &staged, prepared)?;
+    Ok(file)
 }
 
 /// As [`allocate`], of the file that is called `free`, which held a segment of this journal.
@@ -86,41 +94,51 @@ pub(crate) fn reuse(
     bytes: u64,
 ) -> io::Result<Box<dyn DiskFile>> {
     let free = dir.join(free);
-    let file = disk.open(&free, OpenMode::Write)?;
-    prepare(disk, dir, &free, file, &header(journal, number), &dir.join(name(number)), bytes)
+    let mut file = disk.open(&free, OpenMode::Write)?;
+    let prepared = file
+        .allocate(bytes)
+        .and_then(|()| prepare(disk, dir, &free, file.as_mut(), &header(journal, number), &dir.join(name(number))));
+    kept(disk, &free, prepared)?;
+    Ok(file)
 }
 
-/// Makes a file a segment: `header` first, zeros behind what it holds up to `bytes`, and the name once all is durable.
+/// Makes a file that is large enough a segment: its header first, and the name once all is durable.
 fn prepare(
     disk: &dyn Disk,
     dir: &Path,
     from: &Path,
-    mut file: Box<dyn DiskFile>,
+    file: &mut dyn DiskFile,
     header: &[u8],
     name: &Path,
-    bytes: u64,
-) -> io::Result<Box<dyn DiskFile>> {
-    let prepared = fill(file.as_mut(), header, bytes).and_then(|()| {
-        disk.rename(from, name)?;
-        disk.sync_dir(dir)
-    });
-    if let Err(error) = prepared {
-        // Best effort: what is left behind is swept at the next attempt or open.
-        let _ = disk.remove(from);
-        return Err(error);
-    }
-    Ok(file)
+) -> io::Result<()> {
+    file.write_at(0, &mut [IoSlice::new(header)])?;
+    file.sync_data()?;
+    disk.rename(from, name)?;
+    disk.sync_dir(dir)
 }
 
-fn fill(file: &mut dyn DiskFile, header: &[u8], bytes: u64) -> io::Result<()> {
-    let mut at = file.size()?.max(header.len() as u64);
-    file.write_at(0, &mut [IoSlice::new(header)])?;
-    while at < bytes {
-        let length = usize::try_from(bytes - at).unwrap_or(ZEROS.len()).min(ZEROS.len());
-        file.write_at(at, &mut [IoSlice::new(&ZEROS[..length])])?;
-        at += length as u64;
+/// Removes the file again if it did not become a segment.
+fn kept(disk: &dyn Disk, file: &Path, prepared: io::Result<()>) -> io::Result<()> {
+    if prepared.is_err() {
+        // Best effort: what is left behind is swept at the next attempt or open.
+        let _ = disk.remove(file);
     }
-    file.sync_data()
+    prepared
+}
+
+fn fill(file: &mut dyn DiskFile, bytes: u64, hurried: &dyn Fn() -> bool) -> io::Result<()> {
+    let mut at = 0;
+    while at < bytes {
+        if hurried() {
+            return file.allocate(bytes);
+        }
+        let end = bytes.min(at + FILL_BYTES);
+        write_zeros(file, at, end)?;
+        // Else the last sync would have all of it to do, however hurried.
+        file.sync_data()?;
+        at = end;
+    }
+    Ok(())
 }
 
 /// Reads a segment group by group.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::disk::{Disk, DiskLock, OpenMode};
 use crate::envelope;
 use crate::journal::group::JournalId;
-use crate::journal::segment;
+use crate::journal::segment::{self, SEGMENT_HEADER_BYTES};
 use crate::{Error, ErrorKind, Result};
 
 pub(super) const IDENTITY: &str = "identity";
@@ -45,13 +45,7 @@ pub(super) fn sweep(disk: &dyn Disk, dir: &Path, names: Vec<String>) -> Result<V
 }
 
 /// The journal's id; a new journal gets its first segment, then its identity.
-pub(super) fn identity(
-    disk: &dyn Disk,
-    dir: &Path,
-    names: &[String],
-    segment_bytes: u64,
-    new_id: JournalId,
-) -> Result<JournalId> {
+pub(super) fn identity(disk: &dyn Disk, dir: &Path, names: &[String], new_id: JournalId) -> Result<JournalId> {
     if names.iter().any(|name| name == IDENTITY) {
         return read_identity(disk, dir);
     }
@@ -68,7 +62,8 @@ pub(super) fn identity(
     if names.contains(&first) {
         remove(disk, dir, &first)?;
     }
-    segment::allocate(disk, dir, new_id, 1, segment_bytes)
+    // No more than its header: no group goes there, since every open begins another one.
+    segment::allocate(disk, dir, new_id, 1, SEGMENT_HEADER_BYTES, &|| false)
         .map_err(|error| Error::io(format!("allocating {}", dir.join(&first).display()), error))?;
     write_file(disk, dir, IDENTITY, &envelope::seal(IDENTITY_MAGIC, &new_id.to_le_bytes())?)?;
     Ok(new_id)

@@ -69,7 +69,7 @@ impl DirRecovery {
         let lock = lock(disk.as_ref(), dir)?;
         let names = disk.list(dir).map_err(|error| Error::io(format!("listing {}", dir.display()), error))?;
         let names = sweep(disk.as_ref(), dir, names)?;
-        let id = identity(disk.as_ref(), dir, &names, segment_bytes, new_id)?;
+        let id = identity(disk.as_ref(), dir, &names, new_id)?;
         let shared =
             Shared { disk, dir: dir.into(), id, segment_bytes, segments: Mutex::new(Segments::default()), _lock: lock };
         Self::read_checkpoint(Arc::new(shared))

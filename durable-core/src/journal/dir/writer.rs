@@ -113,10 +113,6 @@ impl DirWriter {
         if SEGMENT_HEADER_BYTES + bytes > self.shared.segment_bytes {
             return Err(Error::new(ErrorKind::Internal, format!("a group of {bytes} bytes fits no segment")));
         }
-        if let Some(mut full) = self.current.take() {
-            let cut = |error| Error::io("cutting a full segment", error).into_unavailable();
-            full.file.set_len(full.offset).map_err(cut)?;
-        }
         let end = segments.written.back().map_or(self.next, |extent| extent.end);
         segments.written.push_back(Extent { number, first_group: self.group, end });
         segments.left = self.shared.segment_bytes - SEGMENT_HEADER_BYTES;
@@ -176,6 +172,15 @@ impl DirAllocator {
     /// `LimitExceeded` if the disk is full: nothing was lost, and the next attempt may succeed. `Unavailable` as the
     /// disk reports it.
     pub fn allocate(&self) -> Result<()> {
+        self.allocate_unless(&|| false)
+    }
+
+    /// As [`allocate`](Self::allocate), with less preparation once it is `hurried`: syncs of what is written there then
+    /// take longer.
+    ///
+    /// # Errors
+    /// As [`allocate`](Self::allocate).
+    pub fn allocate_unless(&self, hurried: &dyn Fn() -> bool) -> Result<()> {
         let shared = &self.shared;
         let (number, free) = {
             let mut segments = shared.segments();
@@ -184,7 +189,7 @@ impl DirAllocator {
         let (disk, dir) = (shared.disk.as_ref(), &shared.dir);
         let file = match free {
             Some(free) => segment::reuse(disk, dir, &free, shared.id, number, shared.segment_bytes),
-            None => segment::allocate(disk, dir, shared.id, number, shared.segment_bytes),
+            None => segment::allocate(disk, dir, shared.id, number, shared.segment_bytes, hurried),
         };
         let file = file.map_err(|error| shared.io("allocating", &segment::name(number), error))?;
         let mut segments = shared.segments();
