@@ -65,7 +65,9 @@
 //! # Limits
 //!
 //! All in [`limits`]: 500 records and 10 MiB a batch, 1 MiB a record (10 MiB by setting), keys of 256 characters, 10,000
-//! records and 10 MiB a read. Memory: [`Settings::with_tail_bytes`] and [`Settings::with_cache_bytes`].
+//! records and 10 MiB a read. Memory: [`Settings::with_tail_bytes`] and [`Settings::with_cache_bytes`]. What the
+//! allocator keeps comes on top: with 32 MiB of either, ten minutes of streams that are filled, read and deleted took 160
+//! MiB in glibc's with `MALLOC_ARENA_MAX=2` set for the process, and twice that without.
 //!
 //! # Features
 //!

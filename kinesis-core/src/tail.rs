@@ -50,6 +50,10 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
+    pub(crate) fn new(records: usize, bytes: usize) -> Self {
+        Self { records, bytes, taken: 0 }
+    }
+
     /// Whether a record of this many bytes still fits; the first always does.
     pub(crate) fn admit(&mut self, bytes: usize) -> bool {
         if self.records == 0 || (self.taken > 0 && bytes > self.bytes) {
@@ -167,11 +171,11 @@ mod tests {
 
     #[test]
     fn reads_run_from_any_index() {
-        let mut budget = Budget { records: 2, bytes: 100, taken: 0 };
+        let mut budget = Budget::new(2, 100);
         assert_eq!(indices(&tail().read(3, u64::MAX, &mut budget)), [3, 7]);
-        let mut budget = Budget { records: 9, bytes: 5, taken: 0 };
+        let mut budget = Budget::new(9, 5);
         assert_eq!(indices(&tail().read(4, u64::MAX, &mut budget)), [7]);
-        let mut budget = Budget { records: 9, bytes: 1, taken: 0 };
+        let mut budget = Budget::new(9, 1);
         assert_eq!(indices(&tail().read(0, 7, &mut budget)), [2], "the first is given though it is too large");
     }
 

@@ -161,7 +161,7 @@ impl ShardLog {
 
     /// Records above index `after` and below `below` that are in no segment.
     pub(crate) fn unsealed(&self, after: u64, below: u64) -> Vec<TailEntry> {
-        let mut all = Budget { records: usize::MAX, bytes: usize::MAX, taken: 0 };
+        let mut all = Budget::new(usize::MAX, usize::MAX);
         self.tail.read(self.sealed_through.max(after).saturating_add(1), below, &mut all)
     }
 
@@ -234,7 +234,7 @@ mod tests {
         log.evicted_through = 12;
         assert_eq!(log.trim(25).0.len(), 1, "the third is old, but the second is not");
         let find = |from| {
-            let mut budget = Budget { records: 1, bytes: 1, taken: 0 };
+            let mut budget = Budget::new(1, 1);
             log.find(ShardId::new(0), from, &mut budget)
         };
         assert_eq!(find(From::Index(4)).unwrap_err().kind(), ErrorKind::Expired);

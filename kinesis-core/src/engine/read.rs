@@ -93,6 +93,7 @@ impl Engine {
         stream: &StreamState,
         iterator: &ShardIterator,
         limit: usize,
+        bytes: usize,
     ) -> Result<GetRecordsOutput> {
         self.check_open()?;
         stream.check()?;
@@ -101,6 +102,9 @@ impl Engine {
         }
         if !(1..=GET_RECORDS_MAX).contains(&limit) {
             return Err(Error::invalid(format!("a limit of {limit} records: ask for 1 to {GET_RECORDS_MAX}")));
+        }
+        if !(1..=GET_RECORDS_BYTES_MAX).contains(&bytes) {
+            return Err(Error::invalid(format!("a limit of {bytes} bytes: ask for 1 to {GET_RECORDS_BYTES_MAX}")));
         }
         if let Some(age_max) = self.quotas.limits().iterator_age
             && self.time.since(iterator.issued_ms) > age_max
@@ -115,7 +119,7 @@ impl Engine {
         self.quotas
             .read(stream.id, &stream.name, shard.stamp.id)
             .inspect_err(|_| Self::count_throttled_read(stream, shard))?;
-        let (output, bytes) = self.read(stream, shard, iterator, limit).await?;
+        let (output, bytes) = self.read(stream, shard, iterator, Budget::new(limit, bytes)).await?;
         self.quotas.have_read(stream.id, shard.stamp.id, bytes);
         self.count_get_records(stream, shard, &output, (bytes, begun));
         Ok(output)
@@ -127,9 +131,9 @@ impl Engine {
         stream: &StreamState,
         shard: &ShardState,
         iterator: &ShardIterator,
-        limit: usize,
+        budget: Budget,
     ) -> Result<(GetRecordsOutput, u64)> {
-        let records = self.run(stream, shard, iterator.from, limit).await?;
+        let records = self.run(stream, shard, iterator.from, budget).await?;
         let bytes = self.count_read(shard, &records);
         let next = records.last().map_or(iterator.from, |last| From::Index(last.sequence_number.index() + 1));
         Ok((self.answer(iterator, shard, records, next), bytes))
@@ -160,8 +164,13 @@ impl Engine {
         }
     }
 
-    async fn run(&self, stream: &StreamState, shard: &ShardState, from: From, limit: usize) -> Result<Vec<Record>> {
-        let mut budget = Budget { records: limit, bytes: GET_RECORDS_BYTES_MAX, taken: 0 };
+    async fn run(
+        &self,
+        stream: &StreamState,
+        shard: &ShardState,
+        from: From,
+        mut budget: Budget,
+    ) -> Result<Vec<Record>> {
         loop {
             let found = shard.log().find(shard.stamp.id, from, &mut budget)?;
             match found {
@@ -174,7 +183,7 @@ impl Engine {
                             if stretch.first().is_some_and(|first| from <= first) {
                                 self.prefetch(stream, shard, stretch.last().unwrap_or(from).saturating_add(1));
                             }
-                            let mut records = Vec::with_capacity(limit.min(1024));
+                            let mut records = Vec::with_capacity(budget.records.min(1024));
                             stretch.read(shard.stamp, from, &mut budget, &mut records);
                             return Ok(records);
                         }
@@ -231,6 +240,8 @@ struct Subscription {
     stream: Arc<StreamState>,
     shard: Arc<ShardState>,
     place: Place,
+    /// The most records and bytes of an event.
+    budget: Budget,
 }
 
 enum Place {
@@ -239,12 +250,13 @@ enum Place {
     Ended,
 }
 
-/// Records of a shard as they become durable; ends behind the last of a closed shard, or after an error.
+/// Records of a shard as they become durable, at most `budget` of them an event; ends behind the last of a closed shard, or after an error.
 pub(crate) fn subscribe(
     handle: Arc<crate::kinesis::Handle>,
     stream: Arc<StreamState>,
     shard: ShardId,
     from: IteratorType,
+    budget: Budget,
 ) -> BoxStream<'static, Result<SubscribeToShardEvent>> {
     let shard = match stream.shard(shard) {
         Ok(shard) => shard,
@@ -258,7 +270,7 @@ pub(crate) fn subscribe(
         }
         from => Place::Begin(from),
     };
-    Subscription { handle, stream, shard, place }.into_stream()
+    Subscription { handle, stream, shard, place, budget }.into_stream()
 }
 
 /// As [`subscribe`], from an iterator on.
@@ -269,7 +281,10 @@ pub(crate) fn subscribe_at(
     at: ShardIterator,
 ) -> BoxStream<'static, Result<SubscribeToShardEvent>> {
     match stream.shard(at.shard) {
-        Ok(shard) => Subscription { handle, stream, shard, place: Place::At(at) }.into_stream(),
+        Ok(shard) => {
+            let budget = Budget::new(GET_RECORDS_MAX, GET_RECORDS_BYTES_MAX);
+            Subscription { handle, stream, shard, place: Place::At(at), budget }.into_stream()
+        }
         Err(error) => stream::once(async { Err(error) }).boxed(),
     }
 }
@@ -300,7 +315,7 @@ impl Subscription {
             };
             engine.check_open()?;
             self.stream.check()?;
-            let (output, bytes) = engine.read(&self.stream, &self.shard, &iterator, GET_RECORDS_MAX).await?;
+            let (output, bytes) = engine.read(&self.stream, &self.shard, &iterator, self.budget).await?;
             let ended = output.next_iterator.is_none();
             self.place = output.next_iterator.map_or(Place::Ended, Place::At);
             if ended || !output.records.is_empty() {

@@ -89,7 +89,7 @@ impl Engine {
             if from > through {
                 return Ok(None);
             }
-            let mut budget = Budget { records: TAIL_ROWS, bytes: TAIL_BYTES, taken: 0 };
+            let mut budget = Budget::new(TAIL_ROWS, TAIL_BYTES);
             let found = match shard.log().find(shard.stamp.id, From::Index(from), &mut budget) {
                 // Retention took it since.
                 Err(error) if error.kind() == ErrorKind::Expired => continue,

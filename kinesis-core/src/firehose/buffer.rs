@@ -12,7 +12,9 @@ use super::error_output::{ErrorOutputType, Failure};
 use super::event::PartitionKeys;
 use super::ledger::BUFFER_RUNS_MAX;
 use super::range_set::RangeSet;
+use crate::limits::{GET_RECORDS_BYTES_MAX, GET_RECORDS_MAX};
 use crate::stream::{SequenceNumber, ShardId};
+use crate::tail::Budget;
 
 /// What a record costs in memory beside its payload.
 const RECORD_OVERHEAD_BYTES: usize = 64;
@@ -102,6 +104,12 @@ impl Buffer {
             (entry, data, self.failures.get(&at))
         })
     }
+}
+
+/// How much may be read where `room` bytes are left, whatever the size of the records.
+pub(super) fn read_budget(room: usize) -> Budget {
+    let half = room / 2;
+    Budget::new((half / RECORD_OVERHEAD_BYTES).clamp(1, GET_RECORDS_MAX), half.clamp(1, GET_RECORDS_BYTES_MAX))
 }
 
 /// All open buffers.

@@ -16,6 +16,7 @@ use super::source::{Progress, Reading, read_next, reread};
 use super::transform::{Outage, Transform, transform_all};
 use crate::read::Record;
 use crate::stream::{DataStream, ShardId};
+use crate::tail::Budget;
 use crate::{Error, ErrorKind, Result};
 
 /// The stages before the buffers.
@@ -52,12 +53,13 @@ impl Stages {
     pub(super) async fn next(
         self,
         progress: Progress,
+        budget: Budget,
         wait: bool,
         epoch: u64,
         drain: watch::Receiver<u64>,
         seed: u64,
     ) -> Result<Intake> {
-        match read_next(self.stream.clone(), progress, wait, epoch, drain).await? {
+        match read_next(self.stream.clone(), progress, budget, wait, epoch, drain).await? {
             Reading::Records(records) => Ok(Intake::Records(self.route(records, Outage::FailsRecords, seed).await?)),
             Reading::Tip => Ok(Intake::Tip(epoch)),
             Reading::Finished(shard) => Ok(Intake::Finished(shard)),

@@ -130,8 +130,7 @@ impl DeliverySettings {
     }
 
     /// Bytes of records in memory, [`MEMORY_BYTES_MIN`] or more; beyond it the source is not read, and the largest
-    /// buffers are sealed early. One read of at most
-    /// [`GET_RECORDS_BYTES_MAX`](crate::limits::GET_RECORDS_BYTES_MAX) can go past it. Objects that are being encoded
+    /// buffers are sealed early. A single record, what a transform adds and the reasons of failures can go past it. Objects that are being encoded
     /// come on top: [`with_conversions`](Self::with_conversions) of them at once.
     #[must_use]
     pub fn with_memory_bytes(mut self, bytes: usize) -> Self {

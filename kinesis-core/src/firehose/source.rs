@@ -11,9 +11,10 @@ use tokio::sync::watch;
 
 use super::buffer::owner;
 use super::ledger::SealedObject;
-use crate::limits::GET_RECORDS_MAX;
+use crate::limits::{GET_RECORDS_BYTES_MAX, GET_RECORDS_MAX};
 use crate::read::{From, IteratorType, Record};
 use crate::stream::{DataStream, SequenceNumber, Shard, ShardId};
+use crate::tail::Budget;
 use crate::{Error, ErrorKind, Result};
 
 /// How far the shards are read.
@@ -127,7 +128,7 @@ impl Progress {
     }
 }
 
-/// The next records of any shard. At the tip it waits for more until `drain` changes from `seen`, or answers at once
+/// The next records of any shard, at most `budget` of them. At the tip it waits for more until `drain` changes from `seen`, or answers at once
 /// without `wait`.
 ///
 /// # Errors
@@ -136,13 +137,14 @@ impl Progress {
 pub(super) async fn read_next(
     stream: DataStream,
     progress: Progress,
+    budget: Budget,
     wait: bool,
     seen: u64,
     mut drain: watch::Receiver<u64>,
 ) -> Result<Reading> {
     let readable = progress.readable(&stream)?;
     for &shard in &readable {
-        match read_shard(&stream, shard, progress.from(shard)).await? {
+        match read_shard(&stream, shard, progress.from(shard), budget).await? {
             Reading::Tip => {}
             reading => return Ok(reading),
         }
@@ -156,7 +158,7 @@ pub(super) async fn read_next(
         Ok(Reading::Woken)
     };
     let news = readable.iter().map(|&shard| {
-        let mut events = stream.subscribe(shard, progress.from(shard));
+        let mut events = stream.subscribe_within(shard, progress.from(shard), budget);
         Box::pin(async move {
             match events.next().await {
                 Some(Ok(event)) if event.records.is_empty() => Ok(Reading::Finished(shard)),
@@ -177,10 +179,10 @@ pub(super) async fn read_next(
     }
 }
 
-async fn read_shard(stream: &DataStream, shard: ShardId, from: IteratorType) -> Result<Reading> {
+async fn read_shard(stream: &DataStream, shard: ShardId, from: IteratorType, budget: Budget) -> Result<Reading> {
     let read = async {
         let iterator = stream.shard_iterator(shard, from).await?;
-        stream.get_records(&iterator, GET_RECORDS_MAX).await
+        stream.get_records_within(&iterator, budget.records, budget.bytes).await
     };
     match read.await {
         Ok(output) if !output.records.is_empty() => Ok(Reading::Records(output.records)),
@@ -258,6 +260,7 @@ async fn reread_shard(
     let shard = start.shard();
     let mut next = runs.first_key_value().map(|(&first, _)| first);
     let mut expired = false;
+    let budget = Budget::new(GET_RECORDS_MAX, GET_RECORDS_BYTES_MAX);
     while let Some(index) = next {
         let from = if expired {
             IteratorType::TrimHorizon
@@ -265,7 +268,7 @@ async fn reread_shard(
             // Not at the shard's start, which would mean its oldest record, whatever retention took before it.
             IteratorType::AtSequenceNumber(number(start, index.max(start.index().saturating_add(1))))
         };
-        let records = match read_shard(stream, shard, from).await? {
+        let records = match read_shard(stream, shard, from, budget).await? {
             Reading::Records(records) => records,
             Reading::Expired(_) if !expired => {
                 expired = true;

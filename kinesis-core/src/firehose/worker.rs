@@ -16,7 +16,7 @@ use rand::rngs::StdRng;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::buffer::{BufferKey, Buffers};
+use super::buffer::{BufferKey, Buffers, read_budget};
 use super::deliver::{Deliverer, Sealed};
 use super::error_output::Failure;
 use super::event::{DeliveryEvent, PartitionKeys};
@@ -262,13 +262,13 @@ impl Worker {
         if !self.queue.recovery.is_empty() {
             return self.begin_recovery(seed);
         }
-        let full = self.buffers.bytes() + self.queue.bytes >= self.settings.memory_bytes();
-        if draining || full || !self.ledger.has_room() {
+        let room = self.settings.memory_bytes().saturating_sub(self.buffers.bytes() + self.queue.bytes);
+        if draining || room == 0 || !self.ledger.has_room() {
             return None;
         }
         let (epoch, progress) = (*drain.borrow(), self.progress.clone());
-        let wait = flushes.is_empty();
-        Some(Box::pin(self.stages.clone().next(progress, wait, epoch, drain.subscribe(), seed)))
+        let (budget, wait) = (read_budget(room), flushes.is_empty());
+        Some(Box::pin(self.stages.clone().next(progress, budget, wait, epoch, drain.subscribe(), seed)))
     }
 
     fn begin_recovery(&mut self, seed: u64) -> Option<BoxFuture<'static, Result<Intake>>> {

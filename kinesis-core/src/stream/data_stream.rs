@@ -21,9 +21,11 @@ use crate::engine::state::StreamState;
 use crate::engine::time::moment;
 use crate::error::Result;
 use crate::kinesis::Handle;
+use crate::limits::{GET_RECORDS_BYTES_MAX, GET_RECORDS_MAX};
 use crate::metrics::{ShardMetrics, StreamMetrics};
 use crate::put::{PutBatch, PutRecord, PutRecordOutput, PutRecordsOutput};
 use crate::read::{GetRecordsOutput, IteratorType, ShardIterator, SubscribeToShardEvent};
+use crate::tail::Budget;
 
 /// One stream of an instance, which it keeps open. Cloning is cheap.
 #[derive(Clone)]
@@ -340,7 +342,21 @@ impl DataStream {
     /// `Expired` if retention removed the next record; `Corrupt`, naming the segment, if it is damaged or missing;
     /// `Unavailable` if the store fails; `InvalidInput` for a bad limit; `NotFound`; `Closed`.
     pub async fn get_records(&self, iterator: &ShardIterator, limit: usize) -> Result<GetRecordsOutput> {
-        self.handle.engine.get_records(&self.stream, iterator, limit).await
+        self.get_records_within(iterator, limit, GET_RECORDS_BYTES_MAX).await
+    }
+
+    /// As [`get_records`](Self::get_records), with at most `bytes` of payloads and keys (1 byte to 10 MiB), for a reader
+    /// with little memory. The first record is given though it be larger, so that a reader always gets on.
+    ///
+    /// # Errors
+    /// As [`get_records`](Self::get_records); `InvalidInput` for a bad number of bytes.
+    pub async fn get_records_within(
+        &self,
+        iterator: &ShardIterator,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<GetRecordsOutput> {
+        self.handle.engine.get_records(&self.stream, iterator, limit, bytes).await
     }
 
     /// The records of a shard from `from` on, and then every new one as soon as it is durable: waits without polling.
@@ -350,7 +366,17 @@ impl DataStream {
     /// instance is). Dropping it ends the subscription.
     #[must_use]
     pub fn subscribe(&self, shard: ShardId, from: IteratorType) -> BoxStream<'static, Result<SubscribeToShardEvent>> {
-        subscribe(self.handle.clone(), self.stream.clone(), shard, from)
+        self.subscribe_within(shard, from, Budget::new(GET_RECORDS_MAX, GET_RECORDS_BYTES_MAX))
+    }
+
+    /// A [subscription](Self::subscribe) with at most `budget` an event.
+    pub(crate) fn subscribe_within(
+        &self,
+        shard: ShardId,
+        from: IteratorType,
+        budget: Budget,
+    ) -> BoxStream<'static, Result<SubscribeToShardEvent>> {
+        subscribe(self.handle.clone(), self.stream.clone(), shard, from, budget)
     }
 
     /// A [subscription](Self::subscribe) from an iterator on.

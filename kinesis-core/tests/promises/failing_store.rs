@@ -17,6 +17,7 @@ use super::auditor::{Expected, verify};
 use super::stage::{block_on, record, small_settings, while_time_passes};
 
 const LIVES: u32 = 3;
+const SEEDS: u64 = if cfg!(slow) { 500 } else { 200 };
 
 /// How often an instance is opened while the store fails, at most.
 const OPENINGS_MAX: u32 = 200;
@@ -128,7 +129,7 @@ async fn check(seed: u64, clock: ManualClock) -> Result<(Vec<u64>, usize), Viola
 
 #[test]
 fn nothing_acknowledged_is_lost_or_doubled() {
-    let done = check_all(0..200, |seed| {
+    let done = check_all(0..SEEDS, |seed| {
         let clock = ManualClock::default();
         block_on(while_time_passes(&clock, check(seed, clock.clone())))
     });

@@ -18,6 +18,7 @@ use super::auditor::{Expected, verify};
 use super::stage::{block_on, record, small_settings, stream_of, while_time_passes};
 
 const INSTANCES: usize = 3;
+const SEEDS: u64 = if cfg!(slow) { 2_000 } else { 500 };
 
 /// Every request takes its time, so that those of two instances cross.
 fn rules() -> Vec<Rule> {
@@ -120,7 +121,7 @@ async fn check(seed: u64, clock: ManualClock) -> Result<(u64, u64), Violation> {
 
 #[test]
 fn a_deposed_instance_acknowledges_nothing() {
-    let done = check_all(0..500, |seed| {
+    let done = check_all(0..SEEDS, |seed| {
         let clock = ManualClock::default();
         block_on(while_time_passes(&clock, check(seed, clock.clone())))
     });

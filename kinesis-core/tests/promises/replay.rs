@@ -94,6 +94,44 @@ async fn next(stream: &DataStream, shard: ShardId, from: IteratorType) -> Option
 }
 
 #[tokio::test]
+async fn a_read_is_as_large_as_asked_for_and_gets_on() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::default());
+    let mut kinesis = small(dir.path(), &clock).open().await.unwrap();
+    let mut stream = kinesis.create_stream("s", 1).await.unwrap();
+    put(&stream, 0..40).await;
+    let bytes = |records: &[Record]| records.iter().map(|record| record.data.len() + record.partition_key.len()).sum();
+    for place in ["tail", "segment"] {
+        if place == "segment" {
+            kinesis.seal().await.unwrap();
+            kinesis.close().await.unwrap();
+            kinesis = small(dir.path(), &clock).open().await.unwrap();
+            stream = kinesis.stream("s").unwrap();
+        }
+        for (records_max, bytes_max) in [(100, 700), (3, 10_000), (100, 1)] {
+            let mut next = Some(stream.shard_iterator(ShardId::new(0), IteratorType::TrimHorizon).await.unwrap());
+            let mut all = Vec::new();
+            while all.len() < 40 {
+                let output = stream.get_records_within(&next.unwrap(), records_max, bytes_max).await.unwrap();
+                let (count, size): (usize, usize) = (output.records.len(), bytes(&output.records));
+                assert!(
+                    count == 1 || (2..=records_max).contains(&count) && size <= bytes_max,
+                    "{place}: {count}, {size}"
+                );
+                all.extend(output.records.iter().map(number_of));
+                next = output.next_iterator;
+            }
+            assert_eq!(all, Vec::from_iter(0..40), "{place}");
+        }
+    }
+    assert!(kinesis.metrics().fetched_segments > 0);
+    let iterator = stream.shard_iterator(ShardId::new(0), IteratorType::TrimHorizon).await.unwrap();
+    for bytes in [0, 10 * 1024 * 1024 + 1] {
+        let refused = stream.get_records_within(&iterator, 1, bytes).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+    }
+}
+
+#[tokio::test]
 async fn a_number_of_another_shard_is_refused() {
     let kinesis = Kinesis::memory().open().await.unwrap();
     let stream = kinesis.create_stream("s", 2).await.unwrap();
