@@ -68,9 +68,22 @@ pub(crate) fn wake(time: Duration) -> Times {
 
 type Request = (Bytes, oneshot::Sender<()>);
 
+/// Where a bare group commit writes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Target {
+    /// Behind the end of a new file, as a log is first written: the blocks are found on the way.
+    NewFile,
+    /// Over the same blocks again and again: what the disk can do at its best, with nothing kept.
+    SameBlocks,
+}
+
 /// Records a second that so many writers get through a thread which writes and syncs whatever waits, with a checksum.
-pub(crate) async fn group_commit(dir: &Path, writers: usize, bytes: usize, time: Duration) -> (u64, Times) {
-    let mut file = allocated(&dir.join("group"));
+pub(crate) async fn group_commit(dir: &Path, target: Target, writers: usize, bytes: usize, time: Duration) -> Times {
+    let path = dir.join("group");
+    let (mut file, file_bytes) = match target {
+        Target::NewFile => (File::create(&path).unwrap(), u64::MAX),
+        Target::SameBlocks => (allocated(&path), FILE_BYTES),
+    };
     let (requests, waiting) = mpsc::sync_channel::<Request>(8192);
     let thread = std::thread::spawn(move || {
         let (mut group, mut acks, mut at) = (Vec::with_capacity(GROUP_BYTES * 2), Vec::new(), 0);
@@ -84,7 +97,7 @@ pub(crate) async fn group_commit(dir: &Path, writers: usize, bytes: usize, time:
                     next = waiting.try_recv().ok();
                 }
             }
-            if at + group.len() as u64 > FILE_BYTES {
+            if at + group.len() as u64 > file_bytes {
                 file.seek(SeekFrom::Start(0)).unwrap();
                 at = 0;
             }
@@ -124,5 +137,6 @@ pub(crate) async fn group_commit(dir: &Path, writers: usize, bytes: usize, time:
     }
     drop(requests);
     thread.join().unwrap();
-    (all.count() as u64, all)
+    std::fs::remove_file(path).unwrap();
+    all
 }

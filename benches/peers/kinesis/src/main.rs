@@ -50,6 +50,9 @@ enum What {
         /// How many write at once
         #[arg(long, value_delimiter = ',', default_values_t = WRITERS)]
         writers: Vec<usize>,
+        /// MiB of the tail; also measured with one so large that nothing is sealed meanwhile
+        #[arg(long, default_value_t = 64)]
+        tail_mib: usize,
     },
     /// Reading history again
     Replay {
@@ -70,6 +73,9 @@ enum What {
         /// How long
         #[arg(long, default_value_t = 10)]
         minutes: u64,
+        /// Batches of 500 records in the life of a stream: few make many streams
+        #[arg(long, default_value_t = 400)]
+        batches: u64,
     },
     /// All but the soak
     All,
@@ -85,14 +91,14 @@ async fn main() {
     let (dir, secs) = (dir.path(), options.secs);
     match options.what {
         What::Latency => latency::run(dir, secs).await,
-        What::Ingest { writers } => ingest::run(dir, secs, &writers).await,
+        What::Ingest { writers, tail_mib } => ingest::run(dir, secs, &writers, tail_mib).await,
         What::Replay { mib } => replay::run(dir, mib).await,
         What::Shards => shards::run(dir).await,
         What::Http { peers } => http::run(dir, secs, &peers).await,
-        What::Soak { minutes } => soak::run(dir, minutes).await,
+        What::Soak { minutes, batches } => soak::run(dir, minutes, batches).await,
         What::All => {
             latency::run(dir, secs).await;
-            ingest::run(dir, secs, &WRITERS).await;
+            ingest::run(dir, secs, &WRITERS, 64).await;
             replay::run(dir, 2048).await;
             shards::run(dir).await;
             http::run(dir, secs, &[]).await;

@@ -11,7 +11,7 @@ use crate::shards::resident_kib;
 
 const RECORD_BYTES: usize = 1024;
 
-pub(crate) async fn run(dir: &Path, minutes: u64) {
+pub(crate) async fn run(dir: &Path, minutes: u64, batches: u64) {
     println!("soak: {minutes} minutes of puts and reads through small tails and caches");
     let settings = Settings::default().with_tail_bytes(32 << 20).with_cache_bytes(32 << 20);
     let kinesis = Kinesis::at(dir.join("soak")).with_settings(settings).open().await.unwrap();
@@ -23,7 +23,7 @@ pub(crate) async fn run(dir: &Path, minutes: u64) {
     while Instant::now() < end {
         // A stream's life: filled, followed to its tip, deleted. So the disk is bounded too.
         let stream = kinesis.create_stream(&format!("s-{round}"), 4).await.unwrap();
-        for batch in 0..400_u64 {
+        for batch in 0..batches {
             let record = |number: u64| PutRecord::new(data.clone(), format!("key-{}", batch * 500 + number));
             stream.put_records((0..500).map(record).collect()).await.unwrap();
         }
@@ -38,7 +38,7 @@ pub(crate) async fn run(dir: &Path, minutes: u64) {
         kinesis.delete_stream(&format!("s-{round}")).await.unwrap();
         round += 1;
         tail_kib.push(resident_kib());
-        if round.is_multiple_of(10) {
+        if round.is_multiple_of(10.max(4_000 / batches.max(1))) {
             println!("  {} s: {} MiB, {round} streams", begun.elapsed().as_secs(), resident_kib() / 1024);
         }
     }
