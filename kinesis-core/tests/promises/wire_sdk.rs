@@ -1,5 +1,8 @@
 //! AWS's client for Rust does here what it does at AWS: typed errors, retries, pages, event streams.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region, retry::RetryConfig};
 use aws_sdk_kinesis::error::ProvideErrorMetadata;
 use aws_sdk_kinesis::primitives::Blob;
@@ -9,7 +12,8 @@ use aws_sdk_kinesis::types::{
 };
 use aws_sdk_kinesis::{Client, Config};
 use aws_smithy_http_client::Builder;
-use kinesis_core::{Kinesis, Limits, Settings};
+use durable_core::ManualClock;
+use kinesis_core::{Kinesis, Limits, PutRecord, Settings};
 
 use super::wire_stage::{KEY, serve};
 
@@ -123,6 +127,47 @@ async fn the_sdk_for_rust_writes_and_reads_through_a_reshard() {
     }
     shards += next.shards().len();
     assert_eq!(shards, 3);
+    server.close().await;
+    kinesis.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_go_away_in_the_middle_take_nothing_with_them() {
+    const RECORDS: u8 = 60;
+    let clock = ManualClock::default();
+    let kinesis = Kinesis::memory().with_clock(Arc::new(clock.clone())).open().await.unwrap();
+    let server = serve(&kinesis).await;
+    let client = sdk(&server.url(), KEY.1);
+    let stream = kinesis.create_stream("s", 1).await.unwrap();
+    for number in 0..RECORDS {
+        stream.put_record(PutRecord::new(vec![number; 100 * 1024], "k")).await.unwrap();
+    }
+    let arn = client.describe_stream_summary().stream_name("s").send().await.unwrap();
+    let arn = arn.stream_description_summary().unwrap().stream_arn().to_owned();
+    let consumer = client.register_stream_consumer().stream_arn(arn).consumer_name("c").send().await.unwrap();
+    let consumer = consumer.consumer().unwrap().consumer_arn().to_owned();
+    let from = StartingPosition::builder().r#type(ShardIteratorType::TrimHorizon).build().unwrap();
+    let subscribe = async || {
+        // A call within five seconds of the one before is refused.
+        clock.advance(Duration::from_secs(6));
+        let call = client.subscribe_to_shard().consumer_arn(&consumer).shard_id("shardId-000000000000");
+        call.starting_position(from.clone()).send().await.unwrap().event_stream
+    };
+    for events in 0..20 {
+        let mut stream = subscribe().await;
+        // Some go before their first event, some between two, of what is larger than any buffer on the way.
+        for _ in 0..events % 3 {
+            stream.recv().await.unwrap().unwrap();
+        }
+    }
+    let (mut stream, mut found) = (subscribe().await, Vec::new());
+    while found.len() < usize::from(RECORDS) {
+        let event = stream.recv().await.unwrap().unwrap();
+        let SubscribeToShardEventStream::SubscribeToShardEvent(event) = event else { panic!("{event:?}") };
+        found.extend(event.records().iter().map(|record| record.data().as_ref()[0]));
+    }
+    assert_eq!(found, Vec::from_iter(0..RECORDS));
+    drop(stream);
     server.close().await;
     kinesis.close().await.unwrap();
 }
