@@ -78,10 +78,8 @@ pub(crate) fn allocate(
         _ => {}
     }
     let mut file = disk.open(&staged, OpenMode::CreateNew)?;
-    let prepared = fill(file.as_mut(), bytes, hurried)
-        .and_then(|()| prepare(disk, dir, &staged, file.as_mut(), &header(journal, number), &dir.join(name(number))));
-    kept(disk, &staged, prepared)?;
-    Ok(file)
+    let sized = fill(file.as_mut(), bytes, hurried);
+    prepare(disk, dir, &staged, file, sized, journal, number)
 }
 
 /// As [`allocate`], of the file that is called `free`, which held a segment of this journal.
@@ -95,35 +93,32 @@ pub(crate) fn reuse(
 ) -> io::Result<Box<dyn DiskFile>> {
     let free = dir.join(free);
     let mut file = disk.open(&free, OpenMode::Write)?;
-    let prepared = file
-        .allocate(bytes)
-        .and_then(|()| prepare(disk, dir, &free, file.as_mut(), &header(journal, number), &dir.join(name(number))));
-    kept(disk, &free, prepared)?;
-    Ok(file)
+    let sized = file.allocate(bytes);
+    prepare(disk, dir, &free, file, sized, journal, number)
 }
 
-/// Makes a file that is large enough a segment: its header first, and the name once all is durable.
+/// Makes the file called `from` a segment, if it could be `sized`: its header first, and the name once all is durable.
 fn prepare(
     disk: &dyn Disk,
     dir: &Path,
     from: &Path,
-    file: &mut dyn DiskFile,
-    header: &[u8],
-    name: &Path,
-) -> io::Result<()> {
-    file.write_at(0, &mut [IoSlice::new(header)])?;
-    file.sync_data()?;
-    disk.rename(from, name)?;
-    disk.sync_dir(dir)
-}
-
-/// Removes the file again if it did not become a segment.
-fn kept(disk: &dyn Disk, file: &Path, prepared: io::Result<()>) -> io::Result<()> {
-    if prepared.is_err() {
+    mut file: Box<dyn DiskFile>,
+    sized: io::Result<()>,
+    journal: JournalId,
+    number: u64,
+) -> io::Result<Box<dyn DiskFile>> {
+    let prepared = sized.and_then(|()| {
+        file.write_at(0, &mut [IoSlice::new(&header(journal, number))])?;
+        file.sync_data()?;
+        disk.rename(from, &dir.join(name(number)))?;
+        disk.sync_dir(dir)
+    });
+    if let Err(error) = prepared {
         // Best effort: what is left behind is swept at the next attempt or open.
-        let _ = disk.remove(file);
+        let _ = disk.remove(from);
+        return Err(error);
     }
-    prepared
+    Ok(file)
 }
 
 fn fill(file: &mut dyn DiskFile, bytes: u64, hurried: &dyn Fn() -> bool) -> io::Result<()> {

@@ -86,13 +86,13 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// As [`kill_after`], with longer lives until some children came to their checkpoints: disks differ.
-fn kill(test: &str, mode: &str, kills: u32, checkpoints_min: usize) {
+fn kill(test: &str, mode: &str, kills: u32, (acks_min, checkpoints_min): (usize, usize)) {
     // To take objects over needs some ten syncs, to checkpoint some more.
     let (mut least, mut most) = if mode == "objects" { (20, 120) } else { (5, 40) };
     loop {
         let (tally, checkpoints) =
             kill_after(test, mode, kills, Duration::from_millis(least)..=Duration::from_millis(most));
-        if tally.acks > kills as usize / 2 && checkpoints > checkpoints_min {
+        if tally.acks > acks_min && checkpoints > checkpoints_min {
             return;
         }
         (least, most) = (least * 2, most * 2);
@@ -127,7 +127,7 @@ fn of_a_directory_200_times() {
     if let Some(child) = Child::current() {
         return runtime().block_on(append_forever(&child));
     }
-    kill("survives_kill::of_a_directory_200_times", "directory", 200, 20);
+    kill("survives_kill::of_a_directory_200_times", "directory", 200, (200, 20));
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn of_objects_in_a_durable_directory() {
     if let Some(child) = Child::current() {
         return runtime().block_on(append_forever(&child));
     }
-    kill("survives_kill::of_objects_in_a_durable_directory", "objects", 50, 5);
+    kill("survives_kill::of_objects_in_a_durable_directory", "objects", 50, (10, 5));
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn acknowledging_before_the_disk_has_it_is_caught() {
         return runtime().block_on(append_forever(&child));
     }
     let name = "survives_kill::acknowledging_before_the_disk_has_it_is_caught";
-    let panic = catch_unwind(AssertUnwindSafe(|| kill(name, "memory", 50, 0))).unwrap_err();
+    let panic = catch_unwind(AssertUnwindSafe(|| kill(name, "memory", 50, (0, 0)))).unwrap_err();
     let text = describe(&*panic);
     assert!(text.contains("it was acknowledged and is gone"), "{text}");
 }

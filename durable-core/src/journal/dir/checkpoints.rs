@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::Shared;
 use super::files::{read_file, remove, write_file};
-use super::{FREE_MAX, Shared};
 use crate::journal::checkpoint::{self, Manifest, PartChange, PartsFiles};
 use crate::journal::frame::Position;
 use crate::journal::segment;
@@ -79,9 +79,9 @@ impl DirCheckpoints {
         let (disk, dir) = (self.shared.disk.as_ref(), &self.shared.dir);
         let written = write_file(disk, dir, name, bytes);
         if written.is_err() {
-            let free = std::mem::take(&mut self.shared.segments().free);
+            let free = self.shared.segments().free.take();
             // Best effort, so that a full disk gets the room back at once: the next opening sweeps what is left.
-            free.iter().for_each(|free| drop(remove(disk, dir, free)));
+            let _ = free.map(|free| remove(disk, dir, &free));
         }
         written
     }
@@ -132,12 +132,12 @@ impl DirCheckpoints {
     fn let_go(&self, number: u64) -> Result<()> {
         let (disk, dir) = (self.shared.disk.as_ref(), &self.shared.dir);
         let name = segment::name(number);
-        if self.shared.segments().free.len() >= FREE_MAX {
+        if self.shared.segments().free.is_some() {
             return remove(disk, dir, &name);
         }
         let free = segment::free_name(number);
         disk.rename(&dir.join(&name), &dir.join(&free)).map_err(|error| self.shared.io("freeing", &name, error))?;
-        self.shared.segments().free.push(free);
+        self.shared.segments().free = Some(free);
         Ok(())
     }
 }

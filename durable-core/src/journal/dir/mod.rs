@@ -38,8 +38,6 @@ use crate::disk::{Disk, DiskFile, DiskLock};
 
 /// A frame may take up to this share of a segment, so that the waste at a segment's end has a bound.
 const SEGMENT_SHARE: u64 = 4;
-/// Files of segments that were let go which are kept to become others.
-const FREE_MAX: usize = 1;
 /// The smallest segment.
 pub(crate) const SEGMENT_BYTES_MIN: u64 = 8 << 10;
 
@@ -58,8 +56,8 @@ struct Shared {
 struct Segments {
     written: VecDeque<Extent>,
     spare: VecDeque<(u64, Box<dyn DiskFile>)>,
-    /// Files to make segments of: their names.
-    free: Vec<String>,
+    /// The name of a file to make the next segment of.
+    free: Option<String>,
     next: u64,
     mark: Position,
     last_group: u64,

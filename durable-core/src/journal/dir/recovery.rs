@@ -35,8 +35,8 @@ pub struct DirRecovery {
     next: Position,
     /// Where the last group lies.
     last: Option<Stretch>,
-    /// Where the torn tail is to be cut, once the end was reached.
-    cut: Option<(u64, u64)>,
+    /// Where segments are to be cut: full ones behind their groups, and the torn tail once the end was reached.
+    cuts: Vec<(u64, u64)>,
     finished: bool,
     epoch: u64,
 }
@@ -109,7 +109,7 @@ impl DirRecovery {
             sealed_at,
             next,
             last: None,
-            cut: None,
+            cuts: Vec::new(),
             finished: false,
             epoch: 0,
         })
@@ -170,7 +170,9 @@ impl DirRecovery {
                     return Ok(Some(group));
                 }
                 Found::End => {}
-                Found::Zeros | Found::Bad if self.goes_on()? => {}
+                Found::Zeros if self.goes_on()? => self.cuts.push((number, reader.offset)),
+                // Before a clean close a full segment may still show what its file held before.
+                Found::Bad if self.sealed_at.is_none() && self.goes_on()? => self.cuts.push((number, reader.offset)),
                 Found::Zeros => self.zeros(&reader)?,
                 Found::Bad => self.bad(&mut reader)?,
             }
@@ -265,7 +267,7 @@ impl DirRecovery {
             );
             return Err(Error::new(ErrorKind::Corrupt, message));
         }
-        self.cut = cut;
+        self.cuts.extend(cut);
         self.finished = true;
         Ok(())
     }
@@ -304,7 +306,7 @@ impl DirRecovery {
         if let Some(last) = segments.written.back() {
             segments.next = last.number + 1;
         }
-        if let Some((number, offset)) = self.cut {
+        for (number, offset) in self.cuts.drain(..) {
             let path = shared.dir.join(segment::name(number));
             let cut = |error| Error::io(format!("cutting {}", path.display()), error);
             let mut file = disk.open(&path, OpenMode::Write).map_err(cut)?;

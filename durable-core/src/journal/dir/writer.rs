@@ -2,12 +2,12 @@
 //!
 //! Invariant: a group is synced before the next is written, and lies whole within one segment.
 
-use std::io::IoSlice;
+use std::io::{ErrorKind as IoErrorKind, IoSlice};
 use std::sync::Arc;
 
 use super::files::{SEAL, SEAL_MAGIC, remove, remove_synced, write_file};
 use super::{Extent, Shared, frame_bytes_max};
-use crate::disk::DiskFile;
+use crate::disk::{DiskFile, OpenMode};
 use crate::envelope;
 use crate::journal::frame::Position;
 use crate::journal::group::{Encoded, Group};
@@ -113,6 +113,10 @@ impl DirWriter {
         if SEGMENT_HEADER_BYTES + bytes > self.shared.segment_bytes {
             return Err(Error::new(ErrorKind::Internal, format!("a group of {bytes} bytes fits no segment")));
         }
+        if let Some(mut full) = self.current.take() {
+            let cut = |error| Error::io("cutting a full segment", error).into_unavailable();
+            full.file.set_len(full.offset).map_err(cut)?;
+        }
         let end = segments.written.back().map_or(self.next, |extent| extent.end);
         segments.written.push_back(Extent { number, first_group: self.group, end });
         segments.left = self.shared.segment_bytes - SEGMENT_HEADER_BYTES;
@@ -134,6 +138,15 @@ impl DirWriter {
         }
         let mut segments = shared.segments();
         segments.spare.clear();
+        // Full segments were cut without a sync: behind a seal, what their files held before would be damage.
+        for extent in segments.written.iter().rev().skip(1) {
+            let name = segment::name(extent.number);
+            match disk.open(&shared.dir.join(&name), OpenMode::Write).and_then(|mut file| file.sync_data()) {
+                // A checkpoint may have let it go.
+                Err(error) if error.kind() != IoErrorKind::NotFound => return Err(shared.io("syncing", &name, error)),
+                _ => {}
+            }
+        }
         // Asked of the disk: an allocation that failed at its last step has left a segment that nobody knows of.
         let names = disk.list(&shared.dir).map_err(|error| shared.io("listing", "", error))?;
         let last_written = segments.written.back().map_or(0, |extent| extent.number);
@@ -184,7 +197,7 @@ impl DirAllocator {
         let shared = &self.shared;
         let (number, free) = {
             let mut segments = shared.segments();
-            (segments.next, segments.free.pop())
+            (segments.next, segments.free.take())
         };
         let (disk, dir) = (shared.disk.as_ref(), &shared.dir);
         let file = match free {
