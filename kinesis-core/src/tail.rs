@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::engine::command::{FramedRecord, framed_record};
 use crate::engine::time::{moment, seconds};
 use crate::error::Result;
+use crate::limits::{GET_RECORDS_BYTES_MAX, GET_RECORDS_MAX};
 use crate::read::{PartitionKey, Record};
 use crate::segment::SegmentRow;
 use crate::stream::{HashKey, SequenceNumber, ShardId};
@@ -50,6 +51,11 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
+    /// What one read gives at most.
+    pub(crate) fn of_a_read() -> Self {
+        Self::new(GET_RECORDS_MAX, GET_RECORDS_BYTES_MAX)
+    }
+
     pub(crate) fn new(records: usize, bytes: usize) -> Self {
         Self { records, bytes, taken: 0 }
     }

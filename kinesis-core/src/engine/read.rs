@@ -250,7 +250,8 @@ enum Place {
     Ended,
 }
 
-/// Records of a shard as they become durable, at most `budget` of them an event; ends behind the last of a closed shard, or after an error.
+/// Records of a shard as they become durable, at most `budget` of them an event; ends behind the last of a closed shard,
+/// or after an error.
 pub(crate) fn subscribe(
     handle: Arc<crate::kinesis::Handle>,
     stream: Arc<StreamState>,
@@ -282,7 +283,7 @@ pub(crate) fn subscribe_at(
 ) -> BoxStream<'static, Result<SubscribeToShardEvent>> {
     match stream.shard(at.shard) {
         Ok(shard) => {
-            let budget = Budget::new(GET_RECORDS_MAX, GET_RECORDS_BYTES_MAX);
+            let budget = Budget::of_a_read();
             Subscription { handle, stream, shard, place: Place::At(at), budget }.into_stream()
         }
         Err(error) => stream::once(async { Err(error) }).boxed(),

@@ -11,7 +11,6 @@ use tokio::sync::watch;
 
 use super::buffer::owner;
 use super::ledger::SealedObject;
-use crate::limits::{GET_RECORDS_BYTES_MAX, GET_RECORDS_MAX};
 use crate::read::{From, IteratorType, Record};
 use crate::stream::{DataStream, SequenceNumber, Shard, ShardId};
 use crate::tail::Budget;
@@ -260,7 +259,7 @@ async fn reread_shard(
     let shard = start.shard();
     let mut next = runs.first_key_value().map(|(&first, _)| first);
     let mut expired = false;
-    let budget = Budget::new(GET_RECORDS_MAX, GET_RECORDS_BYTES_MAX);
+    let budget = Budget::of_a_read();
     while let Some(index) = next {
         let from = if expired {
             IteratorType::TrimHorizon

@@ -21,7 +21,7 @@ use crate::engine::state::StreamState;
 use crate::engine::time::moment;
 use crate::error::Result;
 use crate::kinesis::Handle;
-use crate::limits::{GET_RECORDS_BYTES_MAX, GET_RECORDS_MAX};
+use crate::limits::GET_RECORDS_BYTES_MAX;
 use crate::metrics::{ShardMetrics, StreamMetrics};
 use crate::put::{PutBatch, PutRecord, PutRecordOutput, PutRecordsOutput};
 use crate::read::{GetRecordsOutput, IteratorType, ShardIterator, SubscribeToShardEvent};
@@ -366,7 +366,7 @@ impl DataStream {
     /// instance is). Dropping it ends the subscription.
     #[must_use]
     pub fn subscribe(&self, shard: ShardId, from: IteratorType) -> BoxStream<'static, Result<SubscribeToShardEvent>> {
-        self.subscribe_within(shard, from, Budget::new(GET_RECORDS_MAX, GET_RECORDS_BYTES_MAX))
+        self.subscribe_within(shard, from, Budget::of_a_read())
     }
 
     /// A [subscription](Self::subscribe) with at most `budget` an event.
