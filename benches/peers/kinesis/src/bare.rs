@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
+use crate::pace::turn;
 use crate::percentile::Times;
 
 const FILE_BYTES: u64 = 256 << 20;
@@ -77,8 +78,16 @@ pub(crate) enum Target {
     SameBlocks,
 }
 
-/// Records a second that so many writers get through a thread which writes and syncs whatever waits, with a checksum.
-pub(crate) async fn group_commit(dir: &Path, target: Target, writers: usize, bytes: usize, time: Duration) -> Times {
+/// So many writers, each with one record at a time, through a thread which writes and syncs whatever waits, with a checksum:
+/// as fast as they can, or as `pace` lets them.
+pub(crate) async fn group_commit(
+    dir: &Path,
+    target: Target,
+    writers: usize,
+    bytes: usize,
+    pace: Option<Arc<Semaphore>>,
+    time: Duration,
+) -> Times {
     let path = dir.join("group");
     let (mut file, file_bytes) = match target {
         Target::NewFile => (File::create(&path).unwrap(), u64::MAX),
@@ -114,10 +123,10 @@ pub(crate) async fn group_commit(dir: &Path, target: Target, writers: usize, byt
     let record = Bytes::from(vec![7; bytes]);
     let end = Instant::now() + time;
     let writers = (0..writers).map(|_| {
-        let (requests, record) = (requests.clone(), record.clone());
+        let (requests, record, pace) = (requests.clone(), record.clone(), pace.clone());
         tokio::spawn(async move {
             let mut times = Times::default();
-            while Instant::now() < end {
+            while Instant::now() < end && turn(pace.as_deref()).await {
                 let begun = Instant::now();
                 let (ack, acked) = oneshot::channel();
                 let mut request = (record.clone(), ack);

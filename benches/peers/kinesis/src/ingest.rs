@@ -20,11 +20,11 @@ pub(crate) async fn run(dir: &Path, secs: u64, writers: &[usize], tail_mib: usiz
         // In turn, twice, so that a disk that slows down slows both.
         let (mut ours, mut unsealed, mut new, mut same) = <(Times, Times, Times, Times)>::default();
         for round in 0..2 {
-            new.extend(group_commit(dir, Target::NewFile, writers, RECORD_BYTES, time / 2).await);
+            new.extend(group_commit(dir, Target::NewFile, writers, RECORD_BYTES, None, time / 2).await);
             let at = dir.join(format!("ingest-{writers}-{round}"));
             ours.extend(durable(&at, tail_mib << 20, writers, time / 2).await);
             unsealed.extend(durable(&at, UNSEALED_BYTES, writers, time / 2).await);
-            same.extend(group_commit(dir, Target::SameBlocks, writers, RECORD_BYTES, time / 2).await);
+            same.extend(group_commit(dir, Target::SameBlocks, writers, RECORD_BYTES, None, time / 2).await);
         }
         let line = |name: &str, times: &mut Times| {
             let (count, p50, p99) = (times.count() as u64, times.percentile(50), times.percentile(99));

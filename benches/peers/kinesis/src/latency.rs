@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use kinesis_core::{Durability, IteratorType, Kinesis, PutBatch, PutRecord};
-use tokio::sync::Semaphore;
 
-use crate::bare::{wake, write_and_sync};
+use crate::bare::{Target, group_commit, wake, write_and_sync};
+use crate::pace::{pace, turn};
 use crate::percentile::{Times, ratio};
 
 const RECORD_BYTES: usize = 1024;
 const RATE: u32 = 10_000;
+const WRITERS: usize = 64;
 
 pub(crate) async fn run(dir: &Path, secs: u64) {
     let time = Duration::from_secs(secs);
@@ -20,14 +21,18 @@ pub(crate) async fn run(dir: &Path, secs: u64) {
     let mut bare = write_and_sync(dir, RECORD_BYTES, time);
     let (p50, p99) = (bare.percentile(50), bare.percentile(99));
     println!("  bare write and fdatasync of 1 KiB: p50 {p50} us, p99 {p99} us");
+    let paced = Some(pace(RATE, time));
+    let mut grouped = group_commit(dir, Target::SameBlocks, WRITERS, RECORD_BYTES, paced, time).await;
+    let (p50_grouped, p99_grouped) = (grouped.percentile(50), grouped.percentile(99));
+    println!("  bare group commit, {WRITERS} writers: p50 {p50_grouped} us, p99 {p99_grouped} us");
     let mut woken = wake(time.min(Duration::from_secs(2)));
     println!("  bare wake of a waiting thread: p50 {} us, p99 {} us", woken.percentile(50), woken.percentile(99));
     for (what, place, writers, durability, rate) in [
         ("durable, 1 writer, one at a time", Some(dir), 1, Durability::Journal, None),
-        ("durable, 64 writers", Some(dir), 64, Durability::Journal, Some(RATE)),
-        ("not waiting for the disk, 64 writers", Some(dir), 64, Durability::Memory, Some(RATE)),
+        ("durable, 64 writers", Some(dir), WRITERS, Durability::Journal, Some(RATE)),
+        ("not waiting for the disk, 64 writers", Some(dir), WRITERS, Durability::Memory, Some(RATE)),
         ("in memory, 1 writer, one at a time", None, 1, Durability::Journal, None),
-        ("in memory, 64 writers", None, 64, Durability::Journal, Some(RATE)),
+        ("in memory, 64 writers", None, WRITERS, Durability::Journal, Some(RATE)),
     ] {
         let mut times = measure(place, writers, durability, rate, time).await;
         let (ours50, ours99) = (times.percentile(50), times.percentile(99));
@@ -37,10 +42,20 @@ pub(crate) async fn run(dir: &Path, secs: u64) {
             ratio(ours50, p50),
             ratio(ours99, p99)
         );
+        if place.is_some() && writers == WRITERS {
+            let (to50, to99) = (ratio(ours50, p50_grouped), ratio(ours99, p99_grouped));
+            println!("    p50 {to50:.2} x and p99 {to99:.2} x of the bare group commit");
+        }
     }
 }
 
-async fn measure(dir: Option<&Path>, writers: u32, durability: Durability, rate: Option<u32>, time: Duration) -> Times {
+async fn measure(
+    dir: Option<&Path>,
+    writers: usize,
+    durability: Durability,
+    rate: Option<u32>,
+    time: Duration,
+) -> Times {
     let builder = match dir {
         Some(dir) => Kinesis::at(dir.join(format!("latency-{writers}-{durability:?}"))),
         None => Kinesis::memory(),
@@ -70,11 +85,7 @@ async fn measure(dir: Option<&Path>, writers: u32, durability: Durability, rate:
     let tasks = (0..writers).map(|_| {
         let (stream, paced) = (stream.clone(), paced.clone());
         tokio::spawn(async move {
-            while begun.elapsed() < time {
-                if let Some(paced) = &paced {
-                    let Ok(permit) = paced.acquire().await else { return };
-                    permit.forget();
-                }
+            while begun.elapsed() < time && turn(paced.as_deref()).await {
                 let mut data = vec![7; RECORD_BYTES];
                 let sent = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(0);
                 data.splice(..8, sent.to_le_bytes());
@@ -89,26 +100,6 @@ async fn measure(dir: Option<&Path>, writers: u32, durability: Durability, rate:
     let times = reader.await.unwrap();
     kinesis.close().await.unwrap();
     times
-}
-
-/// Lets one writer go at a time, so many a second, evenly: the runtime's own timers go by milliseconds, and would make bursts.
-fn pace(rate: u32, time: Duration) -> Arc<Semaphore> {
-    let permits = Arc::new(Semaphore::new(0));
-    let paced = permits.clone();
-    std::thread::spawn(move || {
-        let begun = Instant::now();
-        let every = Duration::from_secs(1) / rate;
-        let mut due = Duration::ZERO;
-        while begun.elapsed() < time {
-            std::thread::sleep(due.saturating_sub(begun.elapsed()));
-            while due <= begun.elapsed() {
-                paced.add_permits(1);
-                due += every;
-            }
-        }
-        paced.close();
-    });
-    permits
 }
 
 async fn put(stream: &kinesis_core::DataStream, data: Vec<u8>, durability: Durability) {

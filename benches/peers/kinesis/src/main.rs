@@ -1,7 +1,7 @@
 //! Streams of kinesis-core beside what they are held against, in one run on one machine: a bare disk, a bare group commit,
 //! and other servers that speak Kinesis.
 //!
-//! In this folder: `cargo run --release -- all`, or one of `latency`, `ingest`, `replay`, `shards`, `http`, `soak`. For
+//! In this folder: `cargo run --release -- all`, or one of `latency`, `ingest`, `replay`, `shards`, `stalled`, `http`, `soak`. For
 //! `http` a peer is any server that is running: `--peer ferrokinesis=http://127.0.0.1:4570`.
 #![allow(
     clippy::print_stdout,
@@ -15,10 +15,12 @@ mod client;
 mod http;
 mod ingest;
 mod latency;
+mod pace;
 mod percentile;
 mod replay;
 mod shards;
 mod soak;
+mod stalled;
 
 use std::path::PathBuf;
 
@@ -26,6 +28,8 @@ use clap::{Parser, Subcommand};
 
 /// How many write at once, unless told otherwise.
 const WRITERS: [usize; 3] = [1, 16, 1024];
+/// The tail that is sealed while they do, unless told otherwise.
+const TAIL_MIB: usize = 64;
 
 /// Figures of streams, beside what they are held against.
 #[derive(Debug, Parser)]
@@ -51,7 +55,7 @@ enum What {
         #[arg(long, value_delimiter = ',', default_values_t = WRITERS)]
         writers: Vec<usize>,
         /// MiB of the tail; also measured with one so large that nothing is sealed meanwhile
-        #[arg(long, default_value_t = 64)]
+        #[arg(long, default_value_t = TAIL_MIB)]
         tail_mib: usize,
     },
     /// Reading history again
@@ -62,6 +66,8 @@ enum What {
     },
     /// Memory of 10,000 idle shards
     Shards,
+    /// What one consumer that stands still costs nine others
+    Stalled,
     /// Over HTTP, beside other servers
     Http {
         /// NAME=URL of a server that is running
@@ -94,13 +100,15 @@ async fn main() {
         What::Ingest { writers, tail_mib } => ingest::run(dir, secs, &writers, tail_mib).await,
         What::Replay { mib } => replay::run(dir, mib).await,
         What::Shards => shards::run(dir).await,
+        What::Stalled => stalled::run(dir, secs).await,
         What::Http { peers } => http::run(dir, secs, &peers).await,
         What::Soak { minutes, batches } => soak::run(dir, minutes, batches).await,
         What::All => {
             latency::run(dir, secs).await;
-            ingest::run(dir, secs, &WRITERS, 64).await;
+            ingest::run(dir, secs, &WRITERS, TAIL_MIB).await;
             replay::run(dir, 2048).await;
             shards::run(dir).await;
+            stalled::run(dir, secs).await;
             http::run(dir, secs, &[]).await;
         }
     }
