@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use super::error_output::{ErrorOutputType, Failure};
 use super::event::PartitionKeys;
 use super::ledger::BUFFER_RUNS_MAX;
+use super::place::{self, Part};
 use super::range_set::RangeSet;
 use crate::limits::{GET_RECORDS_BYTES_MAX, GET_RECORDS_MAX};
 use crate::stream::{SequenceNumber, ShardId};
@@ -30,6 +31,7 @@ pub(super) enum BufferKey {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
     pub(super) sequence_number: SequenceNumber,
+    pub(super) part: Part,
     pub(super) arrival: DateTime<Utc>,
     end: usize,
 }
@@ -50,10 +52,11 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    /// Adds a record; `previous` was read before it from the same shard.
+    /// Adds a record, or a part of one; `previous` is the record that was read before it from the same shard.
     pub(super) fn push(
         &mut self,
         sequence_number: SequenceNumber,
+        part: Part,
         arrival: DateTime<Utc>,
         data: &[u8],
         failure: Option<Failure>,
@@ -64,12 +67,16 @@ impl Buffer {
             self.failures.insert(self.entries.len(), failure);
         }
         self.data.extend_from_slice(data);
-        self.entries.push(Entry { sequence_number, arrival, end: self.data.len() });
+        self.entries.push(Entry { sequence_number, part, arrival, end: self.data.len() });
         let (shard, index) = (sequence_number.shard(), sequence_number.index());
-        let first = previous.map_or(0, |previous| previous.index() + 1);
+        let last = part.last(index);
+        let first = match part.number {
+            0 => previous.map_or(0, |previous| place::first(previous.index() + 1)).min(last),
+            _ => part.first(index),
+        };
         let members = self.members.entry(shard).or_default();
         let runs = members.runs();
-        members.insert(first.min(index), index);
+        members.insert(first, last);
         self.runs += members.runs() - runs;
         self.behind.entry(shard).or_insert(previous);
         self.oldest = Some(self.oldest.map_or(arrival, |oldest| oldest.min(arrival)));
@@ -229,10 +236,10 @@ impl Buffers {
     }
 }
 
-/// Where `index` falls in rising, disjoint runs: used to hand re-read records to the objects they were promised to.
-pub(super) fn owner<T: Copy>(runs: &BTreeMap<u64, (u64, T)>, index: u64) -> Option<T> {
-    let below = runs.range((Bound::Unbounded, Bound::Included(index))).next_back();
-    below.filter(|(_, (last, _))| index <= *last).map(|(_, (_, owner))| *owner)
+/// Where `place` falls in rising, disjoint runs: used to hand re-read records to the objects they were promised to.
+pub(super) fn owner<T: Copy>(runs: &BTreeMap<u64, (u64, T)>, place: u64) -> Option<T> {
+    let below = runs.range((Bound::Unbounded, Bound::Included(place))).next_back();
+    below.filter(|(_, (last, _))| place <= *last).map(|(_, (_, owner))| *owner)
 }
 
 #[cfg(test)]
@@ -250,7 +257,7 @@ mod tests {
     fn push(buffers: &mut Buffers, day: &str, index: u64, previous: Option<u64>, now: u64) {
         buffers.with_buffer(&key(day), Duration::from_secs(now), |buffer| {
             let previous = previous.map(|previous| number(0, previous));
-            buffer.push(number(0, index), DateTime::UNIX_EPOCH, b"0123456789", None, previous);
+            buffer.push(number(0, index), Part::WHOLE, DateTime::UNIX_EPOCH, b"0123456789", None, previous);
         });
     }
 
@@ -263,9 +270,23 @@ mod tests {
         push(&mut buffers, "a", 20, Some(8), 0);
         let buffer = buffers.take(&key("a")).unwrap();
         let runs: Vec<_> = buffer.members()[&ShardId::new(0)].iter().collect();
-        assert_eq!(runs, [(0, 7), (9, 20)]);
+        let first = place::first;
+        assert_eq!(runs, [(0, first(8) - 1), (first(9), first(21) - 1)]);
         assert_eq!(buffers.behind()[&ShardId::new(0)], Some(number(0, 7)));
         assert_eq!(buffer.records().map(|(_, data, _)| data.len()).collect::<Vec<_>>(), [10, 10, 10]);
+    }
+
+    #[test]
+    fn a_part_owns_its_place_and_the_last_one_those_behind() {
+        let mut buffer = Buffer::default();
+        let part = |number, is_last| Part { number, is_last };
+        for (part, previous) in [(part(1, false), 3), (part(3, true), 3)] {
+            buffer.push(number(0, 5), part, DateTime::UNIX_EPOCH, b"x", None, Some(number(0, previous)));
+        }
+        buffer.push(number(0, 9), part(0, false), DateTime::UNIX_EPOCH, b"x", None, Some(number(0, 5)));
+        let runs: Vec<_> = buffer.members()[&ShardId::new(0)].iter().collect();
+        let first = place::first;
+        assert_eq!(runs, [(first(5) + 1, first(5) + 1), (first(5) + 3, first(9))]);
     }
 
     #[test]

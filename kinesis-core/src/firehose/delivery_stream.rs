@@ -248,7 +248,7 @@ impl DeliveryStreamBuilder {
             positions = latest(&self.source).await?;
         }
         let shards = self.source.list_shards()?;
-        let ledger = Ledger::read(state.as_ref(), fingerprint(&self.settings))?;
+        let ledger = Ledger::read(state.as_ref(), fingerprint(&self.settings), self.settings.unpacking())?;
         let (followers, _) = broadcast::channel(EVENTS_KEPT);
         let metrics = SharedMetrics::default();
         let deliverer = Deliverer {
@@ -264,6 +264,7 @@ impl DeliveryStreamBuilder {
         let router = Router::new(self.settings.partition_by(), &prefixes.data);
         let stages = Stages {
             stream: self.source,
+            unpacking: Arc::new(self.settings.unpacking().clone()),
             transform: self.transform,
             router: Arc::new(router),
             clock: Arc::clone(&clock),

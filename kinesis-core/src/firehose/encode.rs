@@ -20,6 +20,7 @@ use super::buffer::{Buffer, Entry};
 use super::error_output::{ErrorOutputType, FailedRecord, Failure, write_line};
 use super::format::{Compression, OutputFormat, ParquetCompression, ParquetFormat, RecordsFormat, Separator};
 use super::ledger::SealedObject;
+use super::place::Part;
 use crate::{Error, ErrorKind, Result};
 
 /// The bytes of a sealed object and of its failed records.
@@ -88,8 +89,14 @@ impl Encoder {
         }
         failed.records += 1;
         let sequence_number = entry.sequence_number.to_string();
-        let record =
-            FailedRecord { failure, attempts: 1, arrival: entry.arrival, data, sequence_number: &sequence_number };
+        let record = FailedRecord {
+            failure,
+            attempts: 1,
+            arrival: entry.arrival,
+            data,
+            sequence_number: &sequence_number,
+            sub_sequence_number: (entry.part != Part::WHOLE).then_some(entry.part.number),
+        };
         write_line(record, self.ended, &mut failed.lines);
     }
 
@@ -171,6 +178,7 @@ mod tests {
             records: 0,
             bytes: 0,
             members: BTreeMap::new(),
+            unpacking: super::super::unpack::Unpacking::default(),
         }
     }
 
@@ -179,7 +187,7 @@ mod tests {
         for (index, data) in (0..).zip(records) {
             let number = SequenceNumber::new(1, ShardId::new(0), index, 2);
             let failure = data.starts_with("fail").then(|| Failure::transform("no".to_owned()));
-            buffer.push(number, DateTime::UNIX_EPOCH, data.as_bytes(), failure, None);
+            buffer.push(number, Part::WHOLE, DateTime::UNIX_EPOCH, data.as_bytes(), failure, None);
         }
         buffer
     }

@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum ErrorOutputType {
-    /// The transform refused it, or it has no partition keys.
+    /// It could not be taken apart, the transform refused it, or it has no partition keys.
     ProcessingFailed,
+    /// It could not be decompressed.
+    DecompressionFailed,
     /// It does not fit the schema.
     FormatConversionFailed,
     /// It belongs to a partition beyond
@@ -27,6 +29,7 @@ impl ErrorOutputType {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ProcessingFailed => "processing-failed",
+            Self::DecompressionFailed => "decompression-failed",
             Self::FormatConversionFailed => "format-conversion-failed",
             // As the service's guide spells it.
             Self::ActivePartitionExceeded => "activePartitionExceeded",
@@ -49,6 +52,16 @@ pub(super) struct Failure {
 }
 
 impl Failure {
+    /// It could not be decompressed.
+    pub(super) fn decompression(message: String) -> Self {
+        Self { output: ErrorOutputType::DecompressionFailed, code: "Decompression.InvalidRecord", message }
+    }
+
+    /// It does not hold what it should.
+    pub(super) fn unpacking(message: String) -> Self {
+        Self { output: ErrorOutputType::ProcessingFailed, code: "RecordDeAggregation.InvalidRecord", message }
+    }
+
     /// The transform answered `ProcessingFailed`.
     pub(super) fn transform(message: String) -> Self {
         Self { output: ErrorOutputType::ProcessingFailed, code: "Lambda.ProcessingFailedStatus", message }
@@ -93,6 +106,8 @@ pub(super) struct FailedRecord<'a> {
     pub(super) arrival: DateTime<Utc>,
     pub(super) data: &'a [u8],
     pub(super) sequence_number: &'a str,
+    /// Which part of the record it is, if that holds several.
+    pub(super) sub_sequence_number: Option<u16>,
 }
 
 #[derive(Serialize)]
@@ -105,6 +120,8 @@ struct ProcessingLine<'a> {
     attempt_ending_timestamp: i64,
     raw_data: String,
     sequence_number: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sub_sequence_number: Option<u16>,
     lambda_arn: Option<&'a str>,
 }
 
@@ -118,7 +135,7 @@ struct ConversionLine<'a> {
     attempt_ending_timestamp: i64,
     raw_data: String,
     sequence_number: &'a str,
-    sub_sequence_number: Option<u64>,
+    sub_sequence_number: Option<u16>,
     data_catalog_table: Option<&'a str>,
 }
 
@@ -137,7 +154,7 @@ pub(super) fn write_line(record: FailedRecord<'_>, ended: DateTime<Utc>, out: &m
                 attempt_ending_timestamp: ended.timestamp_millis(),
                 raw_data,
                 sequence_number: record.sequence_number,
-                sub_sequence_number: None,
+                sub_sequence_number: record.sub_sequence_number,
                 data_catalog_table: None,
             },
         ),
@@ -151,6 +168,7 @@ pub(super) fn write_line(record: FailedRecord<'_>, ended: DateTime<Utc>, out: &m
                 attempt_ending_timestamp: ended.timestamp_millis(),
                 raw_data,
                 sequence_number: record.sequence_number,
+                sub_sequence_number: record.sub_sequence_number,
                 lambda_arn: None,
             },
         ),
@@ -165,7 +183,14 @@ mod tests {
 
     fn line(failure: &Failure) -> serde_json::Value {
         let arrival = DateTime::from_timestamp_millis(1_000).unwrap();
-        let record = FailedRecord { failure, attempts: 1, arrival, data: b"{\"a\":", sequence_number: "7" };
+        let record = FailedRecord {
+            failure,
+            attempts: 1,
+            arrival,
+            data: b"{\"a\":",
+            sequence_number: "7",
+            sub_sequence_number: None,
+        };
         let mut out = Vec::new();
         write_line(record, DateTime::from_timestamp_millis(2_000).unwrap(), &mut out);
         assert_eq!(out.pop(), Some(b'\n'));

@@ -1,4 +1,4 @@
-//! From the stream to routed records: read, transform, route. Also for records that a restart reads again.
+//! From the stream to routed records: read, unpack, transform, route. Also for records that a restart reads again.
 //!
 //! Invariant: nothing here keeps state; an intake that is dropped is begun again from the same place.
 
@@ -8,12 +8,14 @@ use std::sync::Arc;
 use durable_core::Clock;
 use tokio::sync::watch;
 
-use super::buffer::Buffer;
-use super::error_output::Failure;
+use super::buffer::{Buffer, owner};
+use super::error_output::{ErrorOutputType, Failure};
 use super::ledger::SealedObject;
+use super::place::Part;
 use super::route::{Route, Routed, Router};
-use super::source::{Progress, Reading, read_next, reread};
+use super::source::{Progress, Reading, owners, read_next, reread};
 use super::transform::{Outage, Transform, transform_all};
+use super::unpack::{Unpacked, Unpacking};
 use crate::read::Record;
 use crate::stream::{DataStream, ShardId};
 use crate::tail::Budget;
@@ -23,6 +25,7 @@ use crate::{Error, ErrorKind, Result};
 #[derive(Clone)]
 pub(super) struct Stages {
     pub(super) stream: DataStream,
+    pub(super) unpacking: Arc<Unpacking>,
     pub(super) transform: Option<Arc<dyn Transform>>,
     pub(super) router: Arc<Router>,
     pub(super) clock: Arc<dyn Clock>,
@@ -42,6 +45,7 @@ pub(super) enum Intake {
 }
 
 /// Objects that were promised before a restart, read again.
+#[derive(Default)]
 pub(super) struct Recovered {
     pub(super) objects: Vec<(u64, SealedObject, Buffer)>,
     /// Shards in which retention took some of their records.
@@ -60,7 +64,10 @@ impl Stages {
         seed: u64,
     ) -> Result<Intake> {
         match read_next(self.stream.clone(), progress, budget, wait, epoch, drain).await? {
-            Reading::Records(records) => Ok(Intake::Records(self.route(records, Outage::FailsRecords, seed).await?)),
+            Reading::Records(records) => {
+                let unpacked = unpack(self.unpacking.clone(), records).await?;
+                Ok(Intake::Records(self.route(unpacked, Outage::FailsRecords, seed).await?))
+            }
             Reading::Tip => Ok(Intake::Tip(epoch)),
             Reading::Finished(shard) => Ok(Intake::Finished(shard)),
             Reading::Expired(shard) => Ok(Intake::Expired(shard)),
@@ -70,21 +77,41 @@ impl Stages {
 
     /// The records of `objects` again, each with the object it was promised to, wherever it would go today.
     pub(super) async fn recover(self, objects: Vec<(u64, SealedObject)>, seed: u64) -> Result<Intake> {
-        let reread = reread(self.stream.clone(), objects.clone()).await?;
-        let (owners, records): (Vec<_>, Vec<_>) = reread.records.into_iter().unzip();
-        let routed = self.route(records, Outage::IsAnError, seed).await?;
+        let mut recovered = Recovered::default();
+        let same =
+            |(_, left): &(u64, SealedObject), (_, right): &(u64, SealedObject)| left.unpacking == right.unpacking;
+        for objects in objects.chunk_by(same) {
+            self.recover_alike(objects, &mut recovered, seed).await?;
+        }
+        Ok(Intake::Recovered(recovered))
+    }
+
+    /// Recovers objects whose records were taken apart in one way.
+    async fn recover_alike(&self, objects: &[(u64, SealedObject)], recovered: &mut Recovered, seed: u64) -> Result<()> {
+        let Some((_, SealedObject { unpacking, .. })) = objects.first() else { return Ok(()) };
+        let shards = owners(objects);
+        let owner = |record: &Record, part: Part| {
+            let number = record.sequence_number;
+            owner(shards.get(&number.shard())?, part.first(number.index()))
+        };
+        let reread = reread(&self.stream, &shards).await?;
+        let mut unpacked = unpack(Arc::new(unpacking.clone()), reread.records).await?;
+        unpacked.retain(|unpacked| owner(&unpacked.record, unpacked.part).is_some());
         let mut buffers: BTreeMap<u64, (SealedObject, Buffer)> =
-            objects.into_iter().map(|(number, object)| (number, (object, Buffer::default()))).collect();
-        for (owner, routed) in owners.into_iter().zip(routed) {
-            if let Some((object, buffer)) = buffers.get_mut(&owner) {
+            objects.iter().map(|(number, object)| (*number, (object.clone(), Buffer::default()))).collect();
+        for routed in self.route(unpacked, Outage::IsAnError, seed).await? {
+            if let Some((object, buffer)) =
+                owner(&routed.record, routed.part).and_then(|number| buffers.get_mut(&number))
+            {
                 keep_promise(object, buffer, routed);
             }
         }
-        let objects = buffers.into_iter().map(|(number, (object, buffer))| (number, object, buffer)).collect();
-        Ok(Intake::Recovered(Recovered { objects, expired: reread.expired }))
+        recovered.objects.extend(buffers.into_iter().map(|(number, (object, buffer))| (number, object, buffer)));
+        recovered.expired.extend(reread.expired);
+        Ok(())
     }
 
-    async fn route(&self, records: Vec<Record>, outage: Outage, seed: u64) -> Result<Vec<Routed>> {
+    async fn route(&self, records: Vec<Unpacked>, outage: Outage, seed: u64) -> Result<Vec<Routed>> {
         let transformed = transform_all(records, self.transform.as_ref(), outage, &self.clock, seed).await?;
         let router = Arc::clone(&self.router);
         let routing = tokio::task::spawn_blocking(move || router.route(transformed));
@@ -92,17 +119,27 @@ impl Stages {
     }
 }
 
+/// Takes records apart, on a blocking thread if there is anything to do.
+async fn unpack(unpacking: Arc<Unpacking>, records: Vec<Record>) -> Result<Vec<Unpacked>> {
+    if *unpacking == Unpacking::default() {
+        return Ok(unpacking.unpack(records));
+    }
+    let unpacked = tokio::task::spawn_blocking(move || unpacking.unpack(records));
+    unpacked.await.map_err(|error| Error::new(ErrorKind::Internal, "unpacking records panicked").with_source(error))
+}
+
 /// Puts a record into the object that it was promised to: as data if it is data and the object holds some, else with
 /// the failed records.
 fn keep_promise(object: &SealedObject, buffer: &mut Buffer, routed: Routed) {
-    let Routed { record, data, route } = routed;
+    let Routed { record, part, data, route } = routed;
     let failure = match (route, object.failed) {
         (Route::Dropped, _) => return,
-        (Route::Failed(failure), None) => Some(failure),
+        (Route::Failed(failure), None) if object.errors.contains_key(&failure.output) => Some(failure),
+        (Route::Failed(failure), None) => Some(Failure { output: ErrorOutputType::ProcessingFailed, ..failure }),
         (Route::Failed(failure), Some(output)) => Some(Failure { output, ..failure }),
         (Route::Partition(_), None) => None,
         (Route::Partition(_), Some(output)) => Some(Failure::earlier(output)),
     };
     let data = if failure.is_some() { &record.data } else { &data };
-    buffer.push(record.sequence_number, record.arrival, data, failure, None);
+    buffer.push(record.sequence_number, part, record.arrival, data, failure, None);
 }

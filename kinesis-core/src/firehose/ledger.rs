@@ -24,12 +24,14 @@ use serde::{Deserialize, Serialize};
 use super::error_output::ErrorOutputType;
 use super::event::PartitionKeys;
 use super::format::OutputFormat;
+use super::place;
 use super::range_set::RangeSet;
+use super::unpack::Unpacking;
 use crate::stream::ShardId;
 use crate::{Error, ErrorKind, Result};
 
-/// The format that this version writes.
-const FORMAT: u32 = 1;
+/// The format that this version writes. Runs were of indices in format 1, and are of places since.
+const FORMAT: u32 = 2;
 /// Runs of records in all objects that are sealed and not delivered: sealing waits beyond it, so that the state stays
 /// within [`CONSUMER_STATE_BYTES_MAX`](crate::limits::CONSUMER_STATE_BYTES_MAX).
 pub(super) const SEALED_RUNS_MAX: usize = 131_072;
@@ -48,6 +50,9 @@ pub(super) struct Ledger {
     pub(super) version: u64,
     /// Tells whether the settings changed.
     settings: u32,
+    /// How the records were taken apart that `ahead` has parts of.
+    #[serde(default)]
+    unpacking: Unpacking,
     next_object: u64,
     next_schema: u64,
     schemas: BTreeMap<u64, StoredSchema>,
@@ -71,6 +76,9 @@ pub(super) struct SealedObject {
     pub(super) records: u64,
     pub(super) bytes: u64,
     pub(super) members: BTreeMap<ShardId, RangeSet>,
+    /// How its records were taken apart.
+    #[serde(default)]
+    pub(super) unpacking: Unpacking,
 }
 
 impl SealedObject {
@@ -103,12 +111,13 @@ impl TryFrom<String> for StoredSchema {
 }
 
 impl Ledger {
-    /// The state in `bytes`, or a new one. Raises the version if the settings are others than before.
+    /// The state in `bytes`, or a new one. Raises the version if the settings are others than before. Of records that are
+    /// taken apart in another way than before only whole ones stay done: the others come again, whole.
     ///
     /// # Errors
     ///
     /// `Corrupt` if the state does not read back or a later version wrote it.
-    pub(super) fn read(bytes: Option<&Bytes>, settings: u32) -> Result<Self> {
+    pub(super) fn read(bytes: Option<&Bytes>, settings: u32, unpacking: &Unpacking) -> Result<Self> {
         let mut ledger = match bytes {
             None => Self::default(),
             Some(bytes) => serde_json::from_slice(bytes).map_err(|error| {
@@ -123,6 +132,13 @@ impl Ledger {
             ));
         }
         ledger.format = FORMAT;
+        if ledger.unpacking != *unpacking {
+            ledger.unpacking = unpacking.clone();
+            for ahead in ledger.ahead.values_mut() {
+                *ahead = ahead.map(place::whole);
+            }
+            ledger.ahead.retain(|_, ahead| !ahead.is_empty());
+        }
         if ledger.version == 0 || ledger.settings != settings {
             ledger.version += 1;
             ledger.settings = settings;
@@ -193,7 +209,7 @@ impl Ledger {
     /// The shard's position moved up to `index`.
     pub(super) fn move_to(&mut self, shard: ShardId, index: u64) {
         if let Some(ahead) = self.ahead.get_mut(&shard) {
-            ahead.remove_through(index);
+            ahead.remove_through(place::last(index));
             if ahead.is_empty() {
                 self.ahead.remove(&shard);
             }
@@ -224,6 +240,7 @@ mod tests {
     use chrono::DateTime;
 
     use super::super::buffer::{BufferKey, Buffers};
+    use super::super::place::Part;
     use super::super::sealing::SEALED_AT_ONCE_RUNS;
     use super::*;
     use crate::limits::CONSUMER_STATE_BYTES_MAX;
@@ -231,7 +248,7 @@ mod tests {
 
     fn object(first: u64, last: u64, schema: u64) -> SealedObject {
         let mut members = RangeSet::default();
-        members.insert(first, last);
+        members.insert(place::first(first), place::last(last));
         SealedObject {
             path: Some("p/x.parquet".to_owned()),
             errors: [(ErrorOutputType::FormatConversionFailed, "e/x".to_owned())].into(),
@@ -242,30 +259,45 @@ mod tests {
             records: 3,
             bytes: 100,
             members: [(ShardId::new(2), members)].into(),
+            unpacking: Unpacking::default(),
         }
     }
 
     #[test]
     fn what_is_written_reads_back() {
-        let mut ledger = Ledger::read(None, 7).unwrap();
+        let plain = Unpacking::default();
+        let mut ledger = Ledger::read(None, 7, &plain).unwrap();
         let schema = Schema::new(vec![Field::new("a", DataType::Int64, true)]);
         let number = ledger.set_schema(&schema);
         ledger.seal(object(5, 9, number));
-        let read = Ledger::read(Some(&ledger.write().unwrap()), 7).unwrap();
+        let read = Ledger::read(Some(&ledger.write().unwrap()), 7, &plain).unwrap();
         assert_eq!(read, ledger);
         assert_eq!(read.schema().unwrap().as_ref(), &schema);
         assert_eq!(read.version, 1);
-        assert_eq!(Ledger::read(Some(&ledger.write().unwrap()), 8).unwrap().version, 2);
+        assert_eq!(Ledger::read(Some(&ledger.write().unwrap()), 8, &plain).unwrap().version, 2);
     }
 
     #[test]
     fn a_later_format_and_damage_are_refused() {
         let later = Bytes::from_static(
-            br#"{"format":2,"version":1,"settings":0,"next_object":0,"next_schema":0,"schemas":{},"schema":null,"ahead":{},"sealed":{}}"#,
+            br#"{"format":3,"version":1,"settings":0,"next_object":0,"next_schema":0,"schemas":{},"schema":null,"ahead":{},"sealed":{}}"#,
         );
         for bytes in [later, Bytes::from_static(b"{")] {
-            assert_eq!(Ledger::read(Some(&bytes), 0).unwrap_err().kind(), ErrorKind::Corrupt);
+            assert_eq!(Ledger::read(Some(&bytes), 0, &Unpacking::default()).unwrap_err().kind(), ErrorKind::Corrupt);
         }
+    }
+
+    #[test]
+    fn parts_of_records_that_are_taken_apart_in_another_way_come_again() {
+        let unpacking = Unpacking { aggregates: true, ..Unpacking::default() };
+        let mut ledger = Ledger::read(None, 7, &unpacking).unwrap();
+        let mut runs = RangeSet::default();
+        runs.insert(place::first(5), place::last(6));
+        runs.insert(place::first(8) + 1, place::last(8));
+        ledger.ahead.insert(ShardId::new(2), runs);
+        let written = ledger.write().unwrap();
+        let runs = |unpacking| Ledger::read(Some(&written), 7, unpacking).unwrap().ahead[&ShardId::new(2)].runs();
+        assert_eq!((runs(&unpacking), runs(&Unpacking::default())), (2, 1));
     }
 
     #[test]
@@ -294,7 +326,7 @@ mod tests {
             buffers.with_buffer(&key(partition), Duration::ZERO, |buffer| {
                 for record in (1 + partition..RECORDS).step_by(usize::try_from(PARTITIONS).unwrap()) {
                     let previous = SequenceNumber::new(1, ShardId::new(2), record * STEP - 1, 1);
-                    buffer.push(number(record), DateTime::UNIX_EPOCH, b"", None, Some(previous));
+                    buffer.push(number(record), Part::WHOLE, DateTime::UNIX_EPOCH, b"", None, Some(previous));
                 }
             });
         }
@@ -314,7 +346,8 @@ mod tests {
         ledger.seal(object(5, 9, 0));
         assert_eq!(ledger.runs_ahead(), 1);
         ledger.move_to(ShardId::new(2), 6);
-        assert!(!ledger.ahead[&ShardId::new(2)].contains(6) && ledger.ahead[&ShardId::new(2)].contains(7));
+        let has = |index| ledger.ahead[&ShardId::new(2)].contains(place::first(index), place::last(index));
+        assert!(!has(6) && has(7));
         ledger.move_to(ShardId::new(2), 9);
         assert!(ledger.ahead.is_empty());
     }

@@ -71,6 +71,7 @@ mod intake;
 mod ledger;
 mod metrics;
 mod object_name;
+mod place;
 mod prefix;
 mod range_set;
 mod retry;
@@ -81,6 +82,7 @@ pub mod settings;
 mod source;
 mod timestamp_pattern;
 mod transform;
+mod unpack;
 mod worker;
 
 pub use arrow_schema;
@@ -98,3 +100,4 @@ pub use transform::{
     TRANSFORM_BYTES_MAX, TRANSFORM_RECORDS_MAX, TRANSFORM_RETRIES, Transform, TransformOutcome, TransformRecord,
     TransformResult, transform_fn,
 };
+pub use unpack::{CloudWatchLogs, DECOMPRESSED_BYTES_MAX, DELIMITER_BYTES_MAX, Deaggregation, Decompression};

@@ -10,6 +10,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 
 use super::error_output::Failure;
 use super::event::PartitionKeys;
+use super::place::Part;
 use super::prefix::Prefix;
 use super::transform::{Kept, Transformed};
 use crate::read::Record;
@@ -18,6 +19,7 @@ use crate::read::Record;
 #[derive(Clone, Debug)]
 pub(super) struct Routed {
     pub(super) record: Record,
+    pub(super) part: Part,
     /// The payload to deliver; of a failed record the one it came with.
     pub(super) data: Bytes,
     pub(super) route: Route,
@@ -53,14 +55,14 @@ impl Router {
         records.into_iter().map(|record| self.route_one(record, &mut seen)).collect()
     }
 
-    fn route_one(&self, Transformed { record, result }: Transformed, seen: &mut Seen) -> Routed {
+    fn route_one(&self, Transformed { record, part, result }: Transformed, seen: &mut Seen) -> Routed {
         let raw = record.data.clone();
         match result {
-            Err(failure) => Routed { record, data: raw, route: Route::Failed(failure) },
-            Ok(Kept::Dropped) => Routed { record, data: raw, route: Route::Dropped },
+            Err(failure) => Routed { record, part, data: raw, route: Route::Failed(failure) },
+            Ok(Kept::Dropped) => Routed { record, part, data: raw, route: Route::Dropped },
             Ok(Kept::Data { data, partition_keys }) => match self.keys(&data, &partition_keys, seen) {
-                Ok(keys) => Routed { record, data, route: Route::Partition(keys) },
-                Err(failure) => Routed { record, data: raw, route: Route::Failed(failure) },
+                Ok(keys) => Routed { record, part, data, route: Route::Partition(keys) },
+                Err(failure) => Routed { record, part, data: raw, route: Route::Failed(failure) },
             },
         }
     }

@@ -105,6 +105,7 @@ impl Worker {
             records: buffer.len() as u64,
             bytes: buffer.bytes() as u64,
             members: buffer.members().clone(),
+            unpacking: self.stages.unpacking.as_ref().clone(),
         })
     }
 

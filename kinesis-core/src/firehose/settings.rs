@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::format::OutputFormat;
 use super::prefix::Prefixes;
+use super::unpack::{CloudWatchLogs, Deaggregation, Decompression, Unpacking};
 use crate::{Error, Result};
 
 /// Bytes of records that seal a buffer, unless set. Firehose's default.
@@ -72,6 +73,7 @@ pub struct DeliverySettings {
     deliveries: usize,
     conversions: usize,
     start: StartAt,
+    unpacking: Unpacking,
 }
 
 /// Where a delivery stream begins in a stream that it has not read before.
@@ -102,6 +104,7 @@ impl Default for DeliverySettings {
             deliveries: DELIVERIES_DEFAULT,
             conversions: 2,
             start: StartAt::default(),
+            unpacking: Unpacking { aggregates: true, ..Unpacking::default() },
         }
     }
 }
@@ -212,6 +215,30 @@ impl DeliverySettings {
         self
     }
 
+    /// Decompresses the payload of each record before anything else. One that does not decompress goes to the error output
+    /// prefix as `decompression-failed`; so does one of more than [`DECOMPRESSED_BYTES_MAX`](super::DECOMPRESSED_BYTES_MAX).
+    #[must_use]
+    pub fn with_decompression(mut self, decompression: Decompression) -> Self {
+        self.unpacking.decompression = Some(decompression);
+        self
+    }
+
+    /// Takes log events out of the payloads that a subscription of CloudWatch Logs sends, which are gzip: set
+    /// [`with_decompression`](Self::with_decompression) too. A record that is none goes to the error output prefix.
+    #[must_use]
+    pub fn with_cloudwatch_logs(mut self, logs: CloudWatchLogs) -> Self {
+        self.unpacking.cloudwatch_logs = Some(logs);
+        self
+    }
+
+    /// Takes records apart that hold several; each then is transformed, partitioned and converted by itself. A record of
+    /// which a part is none goes to the error output prefix whole.
+    #[must_use]
+    pub fn with_deaggregation(mut self, deaggregation: Deaggregation) -> Self {
+        self.unpacking.deaggregation = Some(deaggregation);
+        self
+    }
+
     /// Bytes that seal a buffer.
     #[must_use]
     pub fn buffer_bytes(&self) -> usize {
@@ -264,6 +291,10 @@ impl DeliverySettings {
         self.conversions
     }
 
+    pub(super) fn unpacking(&self) -> &Unpacking {
+        &self.unpacking
+    }
+
     pub(super) fn start(&self) -> StartAt {
         self.start
     }
@@ -291,6 +322,7 @@ impl DeliverySettings {
         if self.put_timeout.is_zero() {
             return Err(Error::invalid("a put timeout of zero: no put could succeed"));
         }
+        self.unpacking.check()?;
         let prefixes = Prefixes::parse(&self.prefix, self.error_output_prefix.as_deref())?;
         self.check_partition_keys(&prefixes)?;
         Ok(prefixes)

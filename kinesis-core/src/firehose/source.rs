@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::buffer::owner;
 use super::ledger::SealedObject;
+use super::place;
 use crate::read::{From, IteratorType, Record};
 use crate::stream::{DataStream, SequenceNumber, Shard, ShardId};
 use crate::tail::Budget;
@@ -217,47 +218,50 @@ fn number(start: SequenceNumber, index: u64) -> SequenceNumber {
     SequenceNumber::new(start.shard_created_secs(), start.shard(), index, start.shard_created_secs())
 }
 
-/// Records that were promised to objects, with the number of the object each belongs to.
-#[derive(Debug, Default)]
-pub(super) struct Reread {
-    pub(super) records: Vec<(u64, Record)>,
-    /// Shards in which retention took some of them.
-    pub(super) expired: Vec<ShardId>,
-}
+/// Runs of places in a shard by the first of each: its last, and the number of the object that they are promised to.
+pub(super) type Owners = BTreeMap<u64, (u64, u64)>;
 
-/// Reads again exactly the records that belong to `objects`.
-///
-/// # Errors
-///
-/// As [`DataStream::get_records`].
-pub(super) async fn reread(stream: DataStream, objects: Vec<(u64, SealedObject)>) -> Result<Reread> {
-    let mut by_shard: BTreeMap<ShardId, BTreeMap<u64, (u64, u64)>> = BTreeMap::new();
-    for (object, sealed) in &objects {
+/// Who owns what in each shard.
+pub(super) fn owners(objects: &[(u64, SealedObject)]) -> BTreeMap<ShardId, Owners> {
+    let mut by_shard: BTreeMap<ShardId, Owners> = BTreeMap::new();
+    for (object, sealed) in objects {
         for (&shard, members) in &sealed.members {
             let runs = by_shard.entry(shard).or_default();
             runs.extend(members.iter().map(|(first, last)| (first, (last, *object))));
         }
     }
+    by_shard
+}
+
+/// Records that were promised to objects, whole or in parts.
+#[derive(Debug, Default)]
+pub(super) struct Reread {
+    pub(super) records: Vec<Record>,
+    /// Shards in which retention took some of them.
+    pub(super) expired: Vec<ShardId>,
+}
+
+/// Reads again exactly the records of which something is owned.
+///
+/// # Errors
+///
+/// As [`DataStream::get_records`].
+pub(super) async fn reread(stream: &DataStream, owners: &BTreeMap<ShardId, Owners>) -> Result<Reread> {
     let starts: BTreeMap<_, _> =
         stream.list_shards()?.into_iter().map(|shard| (shard.id, shard.starting_sequence_number)).collect();
     let mut reread = Reread::default();
-    for (shard, runs) in by_shard {
-        match starts.get(&shard) {
-            Some(&start) => reread_shard(&stream, start, &runs, &mut reread).await?,
-            None => reread.expired.push(shard),
+    for (shard, runs) in owners {
+        match starts.get(shard) {
+            Some(&start) => reread_shard(stream, start, runs, &mut reread).await?,
+            None => reread.expired.push(*shard),
         }
     }
     Ok(reread)
 }
 
-async fn reread_shard(
-    stream: &DataStream,
-    start: SequenceNumber,
-    runs: &BTreeMap<u64, (u64, u64)>,
-    reread: &mut Reread,
-) -> Result<()> {
+async fn reread_shard(stream: &DataStream, start: SequenceNumber, runs: &Owners, reread: &mut Reread) -> Result<()> {
     let shard = start.shard();
-    let mut next = runs.first_key_value().map(|(&first, _)| first);
+    let mut next = runs.first_key_value().map(|(&first, _)| place::index(first));
     let mut expired = false;
     let budget = Budget::of_a_read();
     while let Some(index) = next {
@@ -284,9 +288,9 @@ async fn reread_shard(
             }
         };
         let last = records.last().map_or(index, |record| record.sequence_number.index());
-        reread.records.extend(records.into_iter().filter_map(|record| {
-            let object = owner(runs, record.sequence_number.index())?;
-            Some((object, record))
+        reread.records.extend(records.into_iter().filter(|record| {
+            let index = record.sequence_number.index();
+            next_run(runs, index) == Some(index)
         }));
         expired = false;
         next = next_run(runs, last.saturating_add(1));
@@ -294,10 +298,11 @@ async fn reread_shard(
     Ok(())
 }
 
-/// The first index at or above `index` that belongs to a run.
-fn next_run(runs: &BTreeMap<u64, (u64, u64)>, index: u64) -> Option<u64> {
-    match owner(runs, index) {
+/// The first index at or above `index` of which something belongs to a run.
+fn next_run(runs: &Owners, index: u64) -> Option<u64> {
+    let first = place::first(index);
+    match owner(runs, first) {
         Some(_) => Some(index),
-        None => runs.range(index..).next().map(|(&first, _)| first),
+        None => runs.range(first..).next().map(|(&first, _)| place::index(first)),
     }
 }

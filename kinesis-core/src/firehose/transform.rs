@@ -12,7 +12,9 @@ use durable_core::Clock;
 use futures::future::BoxFuture;
 
 use super::error_output::Failure;
+use super::place::Part;
 use super::retry::Backoff;
+use super::unpack::{Content, Unpacked};
 use crate::read::Record;
 use crate::{Error, ErrorKind, Result};
 
@@ -42,7 +44,8 @@ pub trait Transform: Send + Sync + 'static {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TransformRecord {
-    /// Names the record within the call and across calls: its sequence number.
+    /// Names the record within the call and across calls: its sequence number, with its place behind a dot if it is one of
+    /// several that were in a record of the stream.
     pub record_id: String,
     /// When it was put.
     pub arrival: DateTime<Utc>,
@@ -151,6 +154,7 @@ where
 #[derive(Clone, Debug)]
 pub(super) struct Transformed {
     pub(super) record: Record,
+    pub(super) part: Part,
     pub(super) result: Result<Kept, Failure>,
 }
 
@@ -170,13 +174,14 @@ pub(super) enum Outage {
     IsAnError,
 }
 
-/// Runs `records` through `transform`, in calls within the bounds, or leaves them as they are without one.
+/// Runs `records` through `transform`, in calls within the bounds, or leaves them as they are without one. Those that
+/// have failed before are not handed over.
 ///
 /// # Errors
 ///
 /// `Unavailable` for an outage that [is one](Outage::IsAnError).
 pub(super) async fn transform_all(
-    records: Vec<Record>,
+    records: Vec<Unpacked>,
     transform: Option<&Arc<dyn Transform>>,
     outage: Outage,
     clock: &Arc<dyn Clock>,
@@ -187,27 +192,43 @@ pub(super) async fn transform_all(
     };
     let mut done = Vec::with_capacity(records.len());
     let mut rest = records.into_iter().peekable();
-    while rest.peek().is_some() {
+    loop {
+        let is_data = |unpacked: &Unpacked| unpacked.result == Ok(Content::Data);
+        while let Some(other) = rest.next_if(|unpacked| !is_data(unpacked)) {
+            done.push(unchanged(other));
+        }
         let mut call = Vec::new();
         let mut bytes = 0;
-        while let Some(record) = rest.next_if(|record| {
-            call.is_empty() || (call.len() < TRANSFORM_RECORDS_MAX && bytes + record.data.len() <= TRANSFORM_BYTES_MAX)
+        while let Some(unpacked) = rest.next_if(|unpacked| {
+            let fits = call.len() < TRANSFORM_RECORDS_MAX && bytes + unpacked.record.data.len() <= TRANSFORM_BYTES_MAX;
+            is_data(unpacked) && (call.is_empty() || fits)
         }) {
-            bytes += record.data.len();
-            call.push(record);
+            bytes += unpacked.record.data.len();
+            call.push(unpacked);
+        }
+        if call.is_empty() {
+            return Ok(done);
         }
         done.extend(transform_call(call, transform, outage, clock, seed).await?);
     }
-    Ok(done)
 }
 
-fn unchanged(record: Record) -> Transformed {
-    let kept = Kept::Data { data: record.data.clone(), partition_keys: BTreeMap::new() };
-    Transformed { result: Ok(kept), record }
+fn unchanged(Unpacked { record, part, result }: Unpacked) -> Transformed {
+    let result = result.map(|content| match content {
+        Content::Data => Kept::Data { data: record.data.clone(), partition_keys: BTreeMap::new() },
+        Content::Nothing => Kept::Dropped,
+    });
+    Transformed { record, part, result }
+}
+
+/// Names a record, or a part of one, within the call and across calls.
+fn id(unpacked: &Unpacked) -> String {
+    let number = unpacked.record.sequence_number;
+    if unpacked.part == Part::WHOLE { number.to_string() } else { format!("{number}.{}", unpacked.part.number) }
 }
 
 async fn transform_call(
-    records: Vec<Record>,
+    records: Vec<Unpacked>,
     transform: &Arc<dyn Transform>,
     outage: Outage,
     clock: &Arc<dyn Clock>,
@@ -215,11 +236,11 @@ async fn transform_call(
 ) -> Result<Vec<Transformed>> {
     let input: Vec<_> = records
         .iter()
-        .map(|record| TransformRecord {
-            record_id: record.sequence_number.to_string(),
-            arrival: record.arrival,
-            partition_key: record.partition_key.to_string(),
-            data: record.data.clone(),
+        .map(|unpacked| TransformRecord {
+            record_id: id(unpacked),
+            arrival: unpacked.record.arrival,
+            partition_key: unpacked.record.partition_key.to_string(),
+            data: unpacked.record.data.clone(),
         })
         .collect();
     let outcomes = match answer(transform, &input, clock, seed).await {
@@ -229,12 +250,13 @@ async fn transform_call(
             return Err(Error::new(ErrorKind::Unavailable, message).with_source(error));
         }
         Err(error) => {
-            let failed = |record| Transformed { record, result: Err(Failure::invocation(format!("{error:?}"))) };
+            let failure = Failure::invocation(format!("{error:?}"));
+            let failed = |unpacked: Unpacked| unchanged(Unpacked { result: Err(failure.clone()), ..unpacked });
             return Ok(records.into_iter().map(failed).collect());
         }
     };
     let mut by_id: HashMap<_, _> = outcomes.into_iter().map(|outcome| (outcome.record_id, outcome.result)).collect();
-    let outcome = |(record, id): (Record, TransformRecord)| Transformed {
+    let outcome = |(Unpacked { record, part, .. }, id): (Unpacked, TransformRecord)| Transformed {
         result: match by_id.remove(&id.record_id) {
             Some(TransformResult::Ok { data, partition_keys }) => Ok(Kept::Data { data, partition_keys }),
             Some(TransformResult::Dropped) => Ok(Kept::Dropped),
@@ -242,6 +264,7 @@ async fn transform_call(
             None => Err(Failure::invocation("the transform did not return this record's id".to_owned())),
         },
         record,
+        part,
     };
     Ok(records.into_iter().zip(input).map(outcome).collect())
 }

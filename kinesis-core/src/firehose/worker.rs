@@ -22,6 +22,7 @@ use super::error_output::Failure;
 use super::event::{DeliveryEvent, PartitionKeys};
 use super::intake::{Intake, Recovered, Stages};
 use super::ledger::{AHEAD_RUNS_MAX, Ledger};
+use super::place;
 use super::prefix::Prefixes;
 use super::retry::Backoff;
 use super::route::{Route, Routed};
@@ -164,7 +165,7 @@ impl Worker {
                     match came {
                         Some(Ok(came)) => {
                             failing = FailingReads::default();
-                            self.take_in(came, flushes).await;
+                            self.take_in(came, flushes).await?;
                         }
                         Some(Err(error)) => failing.again(error, &self.clock, self.settings.retry_duration())?,
                         None => {}
@@ -286,10 +287,10 @@ impl Worker {
         if objects.is_empty() { None } else { Some(Box::pin(self.stages.clone().recover(objects, seed))) }
     }
 
-    async fn take_in(&mut self, came: Intake, flushes: &mut [Flush]) {
+    async fn take_in(&mut self, came: Intake, flushes: &mut [Flush]) -> Result<()> {
         match came {
             Intake::Records(records) => {
-                self.admit(records);
+                self.admit(records)?;
                 // The tip may be out of reach, with a producer that is faster than this.
                 for flush in flushes.iter_mut() {
                     flush.read |= flush.until.iter().all(|(shard, last)| self.progress.has_passed(*shard, *last));
@@ -308,6 +309,7 @@ impl Worker {
             }
             Intake::Woken => {}
         }
+        Ok(())
     }
 
     async fn take_recovered(&mut self, recovered: Recovered) {
@@ -328,16 +330,21 @@ impl Worker {
     }
 
     /// Puts records into their buffers, except those that are in a sealed object already.
-    fn admit(&mut self, records: Vec<Routed>) {
+    fn admit(&mut self, records: Vec<Routed>) -> Result<()> {
         let now = self.clock.monotonic();
         let (mut read, mut bytes, mut dropped) = (0, 0, 0);
-        for Routed { record, data, route } in records {
+        let mut previous = None;
+        for Routed { record, part, data, route } in records {
             let number = record.sequence_number;
-            let previous = self.progress.read(number.shard());
-            self.progress.advance(number);
-            read += 1;
+            place::check(number.index())?;
+            if part.number == 0 {
+                previous = self.progress.read(number.shard());
+                self.progress.advance(number);
+                read += 1;
+            }
             bytes += record.data.len() as u64;
-            if self.ledger.ahead.get(&number.shard()).is_some_and(|ahead| ahead.contains(number.index())) {
+            let (first, last) = (part.first(number.index()), part.last(number.index()));
+            if self.ledger.ahead.get(&number.shard()).is_some_and(|ahead| ahead.contains(first, last)) {
                 continue;
             }
             let (key, data, failure) = match self.within_limit(route) {
@@ -349,7 +356,7 @@ impl Worker {
                 Route::Failed(failure) => (BufferKey::Failed(failure.output), record.data, Some(failure)),
             };
             let push = |buffer: &mut super::buffer::Buffer| {
-                buffer.push(number, record.arrival, &data, failure, previous);
+                buffer.push(number, part, record.arrival, &data, failure, previous);
             };
             self.buffers.with_buffer(&key, now, push);
         }
@@ -357,6 +364,7 @@ impl Worker {
         metrics.read_records += read;
         metrics.read_bytes += bytes;
         metrics.dropped_records += dropped;
+        Ok(())
     }
 
     /// Fails a record that would open one partition too many.
