@@ -123,7 +123,25 @@ impl Kinesis {
     /// The names of all streams, in order.
     #[must_use]
     pub fn list_streams(&self) -> Vec<StreamName> {
-        self.engine().state.catalog().names.keys().cloned().collect()
+        self.engine().state.catalog().names.keys().filter(|name| !name.is_internal()).cloned().collect()
+    }
+
+    /// The stream that holds what was put to the delivery stream of this name; made if it is missing.
+    #[cfg(feature = "firehose")]
+    pub(crate) async fn internal_stream(&self, name: &str) -> Result<DataStream> {
+        let name = StreamName::internal(name)?;
+        let spec = StreamSpec::provisioned(1).with_retention(crate::limits::RETENTION_MAX);
+        let stream = match self.engine().stream(&name) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                match self.engine().create_stream(name.clone(), spec).await {
+                    // Somebody else has made it just now.
+                    Err(error) if error.kind() == ErrorKind::AlreadyExists => self.engine().stream(&name),
+                    created => created,
+                }
+            }
+            found => found,
+        };
+        Ok(DataStream::new(self.handle.clone(), stream?))
     }
 
     /// Puts and commits that happen together or not at all, over any streams of the instance.

@@ -27,7 +27,9 @@ impl Engine {
     pub(crate) async fn create_stream(&self, name: StreamName, spec: StreamSpec) -> Result<Arc<StreamState>> {
         check_shards(spec.shards as usize)?;
         spec.config.check()?;
-        self.quotas.control(ControlCall::CreateStream)?;
+        if !name.is_internal() {
+            self.quotas.control(ControlCall::CreateStream)?;
+        }
         let created_ms = self.time.arrival_ms();
         let shards = HashKeyRange::split_evenly(spec.shards);
         let new = NewStream { name: name.clone(), created_ms, shards, config: spec.config };
@@ -37,7 +39,9 @@ impl Engine {
     }
 
     pub(crate) async fn delete_stream(&self, stream: &StreamState) -> Result<()> {
-        self.quotas.control(ControlCall::DeleteStream)?;
+        if !stream.name.is_internal() {
+            self.quotas.control(ControlCall::DeleteStream)?;
+        }
         let frame = self.frame(&Command::DeleteStream { stream: stream.id }).await?;
         self.settle(self.sequencer.delete(stream.id, frame)?).await?;
         self.quotas.forget(stream.id);

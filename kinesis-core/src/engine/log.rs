@@ -44,6 +44,8 @@ pub(crate) struct ShardLog {
     pub(crate) evicted_through: u64,
     /// Records up to this index were removed by retention.
     pub(crate) trimmed_through: u64,
+    /// Records up to this index are no longer needed, however young they are. Whoever says so says it again after a restart.
+    pub(crate) released_through: u64,
     /// Set once the shard takes no more records.
     pub(crate) closed: Option<Closing>,
     /// The shards that follow a closed one.
@@ -188,12 +190,22 @@ impl ShardLog {
         freed
     }
 
-    /// Takes off the oldest segments of which every record arrived before `before_ms`; answers them and the bytes of
-    /// memory freed.
+    /// Bytes of the records that are still needed: of segments as files, with what is in them but no longer needed.
+    #[cfg(feature = "firehose")]
+    pub(crate) fn unreleased_bytes(&self) -> u64 {
+        let segments = self.segments.iter().filter(|segment| segment.last > self.released_through);
+        segments.map(|segment| segment.bytes).sum::<u64>()
+            + self.unsealed(self.released_through, u64::MAX).iter().map(|entry| u64::from(entry.bytes)).sum::<u64>()
+    }
+
+    /// Takes off the oldest segments of which every record arrived before `before_ms` or is no longer needed; answers them
+    /// and the bytes of memory freed.
     pub(crate) fn trim(&mut self, before_ms: i64) -> (Vec<Arc<SegmentMeta>>, usize) {
         let mut trimmed = Vec::new();
         let mut freed = 0;
-        while let Some(segment) = self.segments.pop_front_if(|segment| segment.latest_arrival_ms < before_ms) {
+        let released = self.released_through;
+        let is_gone = |segment: &SegmentMeta| segment.latest_arrival_ms < before_ms || segment.last <= released;
+        while let Some(segment) = self.segments.pop_front_if(is_gone) {
             self.trimmed_through = segment.last;
             let (bytes, last) = self.tail.evict(segment.last, 0);
             freed += bytes;
@@ -223,6 +235,17 @@ mod tests {
             footer_bytes: 0,
             footer_crc32c: 0,
         }
+    }
+
+    #[test]
+    fn what_is_released_goes_whatever_its_age() {
+        let mut log = ShardLog::default();
+        for (first, last) in [(1, 4), (5, 9), (10, 12)] {
+            log.sealed(segment(first, last, 100));
+        }
+        log.released_through = 8;
+        assert_eq!(log.trim(50).0.len(), 1, "of the second segment a record is still needed");
+        assert_eq!(log.trimmed_through, 4);
     }
 
     #[test]

@@ -28,7 +28,9 @@ impl Engine {
         self.check_open()?;
         stream.check()?;
         let state = &*stream.shard(shard)?;
-        self.quotas.iterate(stream.id, &stream.name, shard)?;
+        if !stream.name.is_internal() {
+            self.quotas.iterate(stream.id, &stream.name, shard)?;
+        }
         self.iterator_at(stream, state, from).await
     }
 
@@ -116,9 +118,11 @@ impl Engine {
         }
         let shard = &*stream.shard(iterator.shard)?;
         let begun = self.begin();
-        self.quotas
-            .read(stream.id, &stream.name, shard.stamp.id)
-            .inspect_err(|_| Self::count_throttled_read(stream, shard))?;
+        if !stream.name.is_internal() {
+            self.quotas
+                .read(stream.id, &stream.name, shard.stamp.id)
+                .inspect_err(|_| Self::count_throttled_read(stream, shard))?;
+        }
         let (output, bytes) = self.read(stream, shard, iterator, Budget::new(limit, bytes)).await?;
         self.quotas.have_read(stream.id, shard.stamp.id, bytes);
         self.count_get_records(stream, shard, &output, (bytes, begun));

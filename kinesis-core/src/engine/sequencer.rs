@@ -138,7 +138,9 @@ impl Sequencer {
         if ordered.streams.len() >= STREAMS_MAX {
             return Err(Error::limit(format!("there are {STREAMS_MAX} streams; delete one before creating '{name}'")));
         }
-        ordered.check_account(None, new.config.mode, new.shards.len(), limits)?;
+        if !name.is_internal() {
+            ordered.check_account(None, new.config.mode, new.shards.len(), limits)?;
+        }
         let pending = frame.0.submit(frame.1, 1, Durability::Journal)?;
         let id = pending.position().0;
         ordered.names.insert(name.clone(), id);
@@ -198,7 +200,9 @@ impl Ordered {
 
     /// Refuses a stream, new or one there is, of this mode and so many shards, if the instance may not have it.
     fn check_account(&self, stream: Option<u64>, mode: StreamMode, shards: usize, limits: &Limits) -> Result<()> {
-        let others = self.streams.iter().filter(|(id, _)| Some(**id) != stream);
+        let internal: BTreeSet<_> =
+            self.names.iter().filter(|(name, _)| name.is_internal()).map(|(_, id)| id).collect();
+        let others = self.streams.iter().filter(|(id, _)| Some(**id) != stream && !internal.contains(id));
         let others = others.map(|(_, other)| &other.shape).filter(|other| other.config.mode == mode);
         let (what, most, count) = match mode {
             StreamMode::OnDemand => ("streams on demand", limits.on_demand_streams, others.count() + 1),

@@ -158,7 +158,7 @@ impl Engine {
 
     /// Takes the drafted records out of their shards' quotas. Those that do not fit are left out, or refuse the batch.
     fn admit<'a>(&'a self, mut draft: Draft<'a>) -> Result<Draft<'a>> {
-        if !self.quotas.limit_writes() {
+        if !self.quotas.limit_writes() || draft.stream.name.is_internal() {
             return Ok(draft);
         }
         let (stream, partial) = (draft.stream, draft.planned.batch.partial);

@@ -77,7 +77,7 @@ impl Buffer {
         let members = self.members.entry(shard).or_default();
         let runs = members.runs();
         members.insert(first, last);
-        self.runs += members.runs() - runs;
+        self.runs = self.runs - runs + members.runs();
         self.behind.entry(shard).or_insert(previous);
         self.oldest = Some(self.oldest.map_or(arrival, |oldest| oldest.min(arrival)));
     }

@@ -1,15 +1,18 @@
 //! The handle to a delivery stream, and its builder.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arrow_array::RecordBatch;
+use bytes::Bytes;
 use durable_core::Clock;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use futures::stream::{self, BoxStream, StreamExt};
+use futures::stream::{self, BoxStream, Stream, StreamExt};
 use object_store::ObjectStore;
-use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 use tokio::task::AbortHandle;
@@ -17,27 +20,30 @@ use tokio::task::AbortHandle;
 use super::buffer::Buffers;
 use super::claim::Claim;
 use super::deliver::Deliverer;
+use super::direct_put::{DirectPut, PUT_RECORD_BATCH_BYTES_MAX, PUT_RECORD_BATCH_MAX};
 use super::event::{Announcer, DeliveryEvent, Listener};
 use super::intake::Stages;
 use super::ledger::Ledger;
 use super::metrics::{DeliveryMetrics, SharedMetrics};
+use super::retry::Backoff;
 use super::route::Router;
 use super::schema::{Kind, SchemaSource};
 use super::sealing::check_schema;
 use super::settings::{DeliverySettings, NAME_CHARS_MAX, StartAt};
 use super::source::{Progress, latest};
 use super::transform::Transform;
+use super::unpack::Unpacking;
 use super::worker::{Command, Queue, Worker, duplicate};
 use crate::consumer::ConsumerState;
 use crate::stream::DataStream;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Kinesis, Result};
 
 /// Events that a follower may lag behind before it misses some.
 pub const EVENTS_KEPT: usize = 4_096;
 /// Commands that may wait.
 const COMMANDS_MAX: usize = 64;
 
-/// Delivers the records of a stream to an object store, each exactly once. Cloning is cheap.
+/// Delivers the records of a stream, or those that are put to it, to an object store, each exactly once. Cloning is cheap.
 ///
 /// Dropping the last clone stops the work at once, as a crash would: what was sealed is delivered when it is opened
 /// again, and so is everything behind it. [`close`](Self::close) delivers first.
@@ -54,6 +60,10 @@ struct Shared {
     failure: Arc<Mutex<Option<Error>>>,
     claim: std::sync::Weak<Claim>,
     task: AbortHandle,
+    source: DataStream,
+    clock: Arc<dyn Clock>,
+    /// Takes records, unless a stream is the source.
+    direct: Option<DirectPut>,
 }
 
 impl Drop for Shared {
@@ -77,7 +87,42 @@ impl DeliveryStream {
     pub fn builder(name: impl Into<String>, source: DataStream, store: Arc<dyn ObjectStore>) -> DeliveryStreamBuilder {
         DeliveryStreamBuilder {
             name: name.into(),
-            source,
+            source: Source::Stream(source),
+            store,
+            settings: DeliverySettings::default(),
+            transform: None,
+            schema: SchemaSource::default(),
+            clock: None,
+            listener: None,
+            seed: None,
+        }
+    }
+
+    /// A delivery stream of this name from [`put_record`](Self::put_record) to `store`. What was accepted lies in `kinesis`
+    /// until it is delivered: as durable as its streams, in none of its lists, and under none of its quotas.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use kinesis_core::Kinesis;
+    /// use kinesis_core::firehose::DeliveryStream;
+    /// use kinesis_core::object_store::memory::InMemory;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> kinesis_core::Result<()> {
+    /// let kinesis = Kinesis::memory().open().await?;
+    /// let store = Arc::new(InMemory::new());
+    /// let delivery = DeliveryStream::direct("logs", kinesis, store).open().await?;
+    /// delivery.put_record("a line\n").await?; // durable once this returns
+    /// delivery.flush().await?; // in the store once this does
+    /// assert_eq!(delivery.metrics().delivered_rows, 1);
+    /// delivery.close().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn direct(name: impl Into<String>, kinesis: Kinesis, store: Arc<dyn ObjectStore>) -> DeliveryStreamBuilder {
+        DeliveryStreamBuilder {
+            name: name.into(),
+            source: Source::Direct(kinesis),
             store,
             settings: DeliverySettings::default(),
             transform: None,
@@ -117,6 +162,111 @@ impl DeliveryStream {
         .boxed()
     }
 
+    /// Takes a record of up to 1,000 KiB; answers its id. It is durable once this returns, and delivered later.
+    ///
+    /// Dropping the future leaves the record taken or not.
+    ///
+    /// # Errors
+    ///
+    /// As [`put_record_batch`](Self::put_record_batch).
+    pub async fn put_record(&self, data: impl Into<Bytes>) -> Result<String> {
+        let ids = self.put_record_batch(vec![data.into()]).await?;
+        let none = || Error::new(ErrorKind::Internal, "a record was put but has no id");
+        ids.into_iter().next().ok_or_else(none)
+    }
+
+    /// Takes 1 to 500 records, of up to 1,000 KiB each and 4 MiB together, all or none; answers the id of each, in order.
+    ///
+    /// Dropping the future leaves all of them taken, or none.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` past these bounds, or if a stream is the source: put to that one. `Throttled` while more bytes wait to
+    /// be delivered than [`with_backlog_bytes`](DeliverySettings::with_backlog_bytes) says (Firehose's
+    /// `ServiceUnavailableException`): put them again later. `Unavailable` if the journal cannot go on: they are taken or not;
+    /// `Closed`.
+    pub async fn put_record_batch(&self, records: Vec<Bytes>) -> Result<Vec<String>> {
+        let Some(direct) = &self.shared.direct else {
+            let name = &self.shared.name;
+            return Err(Error::invalid(format!("delivery stream '{name}' reads a stream: put records to that")));
+        };
+        if self.shared.commands.is_closed() {
+            return Err(self.stopped());
+        }
+        direct.put(records).await
+    }
+
+    /// Takes every item of `records`, in order, in batches as they come; answers how many. Waits while too many bytes wait
+    /// to be delivered.
+    ///
+    /// Dropping the future leaves items taken up to some place.
+    ///
+    /// # Errors
+    ///
+    /// As [`put_record_batch`](Self::put_record_batch), but for `Throttled`.
+    pub async fn put_stream<B: Into<Bytes>>(&self, records: impl Stream<Item = B> + Send) -> Result<u64> {
+        let mut ready = pin!(records.map(Into::into).ready_chunks(PUT_RECORD_BATCH_MAX));
+        let mut taken = 0;
+        while let Some(records) = ready.next().await {
+            for batch in batches(records) {
+                taken += batch.len() as u64;
+                self.put_patiently(batch).await?;
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Takes every row of `batches` as a record: a JSON object with the batch's columns, nulls left out. Otherwise as
+    /// [`put_stream`](Self::put_stream).
+    ///
+    /// # Errors
+    ///
+    /// As [`put_stream`](Self::put_stream); `InvalidInput` for a column of a type that JSON does not have.
+    pub async fn put_batches(&self, batches: impl Stream<Item = RecordBatch> + Send) -> Result<u64> {
+        let mut incoming = pin!(batches);
+        let mut taken = 0;
+        while let Some(batch) = incoming.next().await {
+            taken += self.put_stream(stream::iter(json_rows(&batch)?)).await?;
+        }
+        Ok(taken)
+    }
+
+    async fn put_patiently(&self, batch: Vec<Bytes>) -> Result<()> {
+        let mut backoff = Backoff::new(rand::rng().random());
+        loop {
+            match self.put_record_batch(batch.clone()).await {
+                Err(error) if error.kind() == ErrorKind::Throttled => {
+                    self.shared.clock.sleep(backoff.next_wait()).await;
+                }
+                put => return put.map(drop),
+            }
+        }
+    }
+
+    /// Deletes the delivery stream with all that it has not delivered yet. Other handles then answer `Closed`.
+    ///
+    /// Dropping the future leaves it deleted or not.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` or `Fenced` if the journal cannot go on; `Closed` if the instance was closed.
+    pub async fn delete(&self) -> Result<()> {
+        if let Some(claim) = self.shared.claim.upgrade() {
+            claim.abandon();
+        }
+        self.shared.task.abort();
+        // Whoever works for it may be in the middle of a commit.
+        self.shared.commands.closed().await;
+        self.shared.source.settle().await?;
+        match &self.shared.direct {
+            Some(_) => self.shared.source.delete().await,
+            None => match self.shared.source.delete_consumer(&consumer_name(&self.shared.name)).await {
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+                deleted => deleted,
+            },
+        }
+    }
+
     /// Drains to now: reads every shard to its tip, seals all buffers, and resolves once every object is in the store and
     /// the positions are committed. Records put after the call may be in or not.
     ///
@@ -144,15 +294,17 @@ impl DeliveryStream {
 
     async fn ask(&self, command: impl FnOnce(oneshot::Sender<Result<()>>) -> Command) -> Result<()> {
         let (answer, answered) = oneshot::channel();
-        let stopped = || {
-            let failure = self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner);
-            failure.as_ref().map_or_else(
-                || Error::new(ErrorKind::Closed, format!("delivery stream '{}' was closed", self.shared.name)),
-                duplicate,
-            )
-        };
-        self.shared.commands.send(command(answer)).await.map_err(|_| stopped())?;
-        answered.await.map_err(|_| stopped())?
+        self.shared.commands.send(command(answer)).await.map_err(|_| self.stopped())?;
+        answered.await.map_err(|_| self.stopped())?
+    }
+
+    /// Why it no longer works.
+    fn stopped(&self) -> Error {
+        let failure = self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.as_ref().map_or_else(
+            || Error::new(ErrorKind::Closed, format!("delivery stream '{}' was closed", self.shared.name)),
+            duplicate,
+        )
     }
 }
 
@@ -160,7 +312,7 @@ impl DeliveryStream {
 #[must_use]
 pub struct DeliveryStreamBuilder {
     name: String,
-    source: DataStream,
+    source: Source,
     store: Arc<dyn ObjectStore>,
     settings: DeliverySettings,
     transform: Option<Arc<dyn Transform>>,
@@ -168,6 +320,13 @@ pub struct DeliveryStreamBuilder {
     clock: Option<Arc<dyn Clock>>,
     listener: Option<Listener>,
     seed: Option<u64>,
+}
+
+/// Where records come from.
+enum Source {
+    Stream(DataStream),
+    /// From callers, by way of a stream in this instance.
+    Direct(Kinesis),
 }
 
 impl fmt::Debug for DeliveryStreamBuilder {
@@ -234,21 +393,28 @@ impl DeliveryStreamBuilder {
     /// `Corrupt` if its state does not read back; `NotFound` if the source was deleted; `Closed` if it was closed;
     /// `Unavailable` or `Fenced` if its journal cannot go on.
     pub async fn open(self) -> Result<DeliveryStream> {
-        let consumer = self.check()?;
+        self.check()?;
+        let consumer = consumer_name(&self.name);
         let prefixes = self.settings.prefixes()?;
-        let clock = self.clock.unwrap_or_else(|| self.source.clock());
-        let claim = self.source.claims().claim(&consumer).await?;
+        let (source, is_direct) = match self.source {
+            Source::Stream(source) => (source, false),
+            Source::Direct(kinesis) => (kinesis.internal_stream(&self.name).await?, true),
+        };
+        let clock = self.clock.unwrap_or_else(|| source.clock());
+        let claim = source.claims().claim(&consumer).await?;
         // The opening before may have been dropped while it committed. Were that applied only after this one has read
         // what was committed, each could promise the same records to an object of its own.
-        self.source.settle().await?;
-        let committed = self.source.consumer(&consumer)?;
+        source.settle().await?;
+        let committed = source.consumer(&consumer)?;
         let first_time = committed.is_none();
         let ConsumerState { mut positions, state } = committed.unwrap_or_default();
-        if first_time && self.settings.start() == StartAt::Latest {
-            positions = latest(&self.source).await?;
+        if first_time && !is_direct && self.settings.start() == StartAt::Latest {
+            positions = latest(&source).await?;
         }
-        let shards = self.source.list_shards()?;
-        let ledger = Ledger::read(state.as_ref(), fingerprint(&self.settings), self.settings.unpacking())?;
+        let shards = source.list_shards()?;
+        // Producers of the library put to streams only.
+        let unpacking = Unpacking { aggregates: !is_direct, ..self.settings.unpacking().clone() };
+        let ledger = Ledger::read(state.as_ref(), fingerprint(&self.settings), &unpacking)?;
         let (followers, _) = broadcast::channel(EVENTS_KEPT);
         let metrics = SharedMetrics::default();
         let deliverer = Deliverer {
@@ -261,14 +427,15 @@ impl DeliveryStreamBuilder {
             retry_duration: self.settings.retry_duration(),
             claim: Arc::clone(&claim),
         };
-        let router = Router::new(self.settings.partition_by(), &prefixes.data);
+        let router = Router::new(self.settings.compiled_query()?, &prefixes.data);
         let stages = Stages {
-            stream: self.source,
-            unpacking: Arc::new(self.settings.unpacking().clone()),
+            stream: source.clone(),
+            unpacking: Arc::new(unpacking),
             transform: self.transform,
             router: Arc::new(router),
             clock: Arc::clone(&clock),
         };
+        let backlog_bytes = self.settings.backlog_bytes();
         let mut worker = Worker {
             name: self.name.clone(),
             consumer,
@@ -277,7 +444,8 @@ impl DeliveryStreamBuilder {
             schema: self.schema,
             stages,
             deliverer: Arc::new(deliverer),
-            clock,
+            clock: Arc::clone(&clock),
+            releases: is_direct,
             rng: self.seed.map_or_else(StdRng::from_os_rng, StdRng::seed_from_u64),
             progress: Progress::new(&positions, &shards),
             buffers: Buffers::default(),
@@ -289,6 +457,8 @@ impl DeliveryStreamBuilder {
             // From now on the place to begin is known, whatever is put before the first seal.
             worker.commit().await?;
         }
+        worker.release()?;
+        let direct = is_direct.then(|| DirectPut::new(self.name.clone(), source.clone(), backlog_bytes));
         let (commands, received) = mpsc::channel(COMMANDS_MAX);
         let failure = Arc::new(Mutex::new(None));
         let (failed, abandoned) = (Arc::clone(&failure), Arc::downgrade(&claim));
@@ -303,13 +473,14 @@ impl DeliveryStreamBuilder {
         };
         let task = tokio::spawn(worker.run(received, stopped));
         let claim = Arc::downgrade(&claim);
+        let task = task.abort_handle();
         let shared =
-            Shared { name: self.name, commands, metrics, followers, failure, claim, task: task.abort_handle() };
+            Shared { name: self.name, commands, metrics, followers, failure, claim, task, source, clock, direct };
         Ok(DeliveryStream { shared: Arc::new(shared) })
     }
 
-    /// Checks what can be checked without the source; answers the consumer's name.
-    fn check(&self) -> Result<String> {
+    /// Checks what can be checked without the source.
+    fn check(&self) -> Result<()> {
         let name = &self.name;
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
         if name.is_empty() || name.len() > NAME_CHARS_MAX || !name.bytes().all(plain) {
@@ -324,11 +495,42 @@ impl DeliveryStreamBuilder {
                 format!("the prefix of delivery stream '{name}' names keys of a transform, and there is none"),
             ));
         }
-        if let Kind::Fixed(schema) = &self.schema.0 {
-            check_schema(schema)?;
+        match &self.schema.0 {
+            Kind::Fixed(schema) => check_schema(schema),
+            _ => Ok(()),
         }
-        Ok(format!("firehose.{name}"))
     }
+}
+
+/// The name under which a delivery stream commits to its source.
+fn consumer_name(name: &str) -> String {
+    format!("firehose.{name}")
+}
+
+/// Records in batches of as many bytes as one call takes.
+fn batches(records: Vec<Bytes>) -> Vec<Vec<Bytes>> {
+    let (mut batches, mut bytes) = (Vec::new(), usize::MAX);
+    for record in records {
+        bytes = bytes.saturating_add(record.len());
+        if bytes > PUT_RECORD_BATCH_BYTES_MAX {
+            batches.push(Vec::new());
+            bytes = record.len();
+        }
+        if let Some(batch) = batches.last_mut() {
+            batch.push(record);
+        }
+    }
+    batches
+}
+
+/// Each row as a JSON object.
+fn json_rows(batch: &RecordBatch) -> Result<Vec<Bytes>> {
+    let failed = |error| Error::invalid("a batch has a column that has no JSON").with_source(error);
+    let mut lines = arrow_json::LineDelimitedWriter::new(Vec::new());
+    lines.write(batch).and_then(|()| lines.finish()).map_err(failed)?;
+    let lines = Bytes::from(lines.into_inner());
+    let rows = lines.split(|byte| *byte == b'\n').filter(|row| !row.is_empty());
+    Ok(rows.map(|row| lines.slice_ref(row)).collect())
 }
 
 /// Tells whether settings are those of before.

@@ -12,9 +12,11 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use flate2::write::GzEncoder;
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression as Codec, ZstdLevel};
+use parquet::basic::{Compression as Codec, GzipLevel, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use table_core::{BATCH_ROWS, Misfit, Origin, RowDecoder};
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
 
 use super::buffer::{Buffer, Entry};
 use super::error_output::{ErrorOutputType, FailedRecord, Failure, write_line};
@@ -22,6 +24,9 @@ use super::format::{Compression, OutputFormat, ParquetCompression, ParquetFormat
 use super::ledger::SealedObject;
 use super::place::Part;
 use crate::{Error, ErrorKind, Result};
+
+/// How much goes into one block of Hadoop's Snappy: what its codec reads at once unless it is told otherwise.
+const HADOOP_BLOCK_BYTES: usize = 256 * 1024;
 
 /// The bytes of a sealed object and of its failed records.
 #[derive(Debug, Default)]
@@ -65,7 +70,10 @@ pub(super) fn encode(
     let kept = kept(&mut encoder);
     match object.format {
         _ if kept.is_empty() => {}
-        OutputFormat::Records(format) => encoder.concatenate(&kept, format)?,
+        OutputFormat::Records(format) => {
+            let name = object.path.as_deref().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
+            encoder.concatenate(&kept, format, name)?;
+        }
         OutputFormat::Parquet(format) => {
             let schema = schema.ok_or_else(|| {
                 Error::new(ErrorKind::Corrupt, "the delivery stream's state has lost an object's schema")
@@ -100,12 +108,21 @@ impl Encoder {
         write_line(record, self.ended, &mut failed.lines);
     }
 
-    fn concatenate(&mut self, records: &[(&Entry, &[u8])], format: RecordsFormat) -> Result<()> {
+    fn concatenate(&mut self, records: &[(&Entry, &[u8])], format: RecordsFormat, name: &str) -> Result<()> {
         let bytes = match format.compression() {
             Compression::None => write_records(records, format.separator(), Vec::new()),
             Compression::Gzip => {
                 let gzip = GzEncoder::new(Vec::new(), flate2::Compression::default());
                 write_records(records, format.separator(), gzip).and_then(GzEncoder::finish)
+            }
+            Compression::Zip => zip(records, format.separator(), name),
+            Compression::Snappy => {
+                let snappy = snap::write::FrameEncoder::new(Vec::new());
+                write_records(records, format.separator(), snappy)
+                    .and_then(|snappy| snappy.into_inner().map_err(snap::write::IntoInnerError::into_error))
+            }
+            Compression::HadoopSnappy => {
+                write_records(records, format.separator(), Vec::new()).and_then(|plain| hadoop_snappy(&plain))
             }
         };
         let bytes = bytes
@@ -141,10 +158,32 @@ impl Encoder {
 fn properties(format: ParquetFormat) -> WriterProperties {
     let codec = match format.compression() {
         ParquetCompression::Snappy => Codec::SNAPPY,
+        ParquetCompression::Gzip => Codec::GZIP(GzipLevel::default()),
         ParquetCompression::Zstd => Codec::ZSTD(ZstdLevel::default()),
         ParquetCompression::Uncompressed => Codec::UNCOMPRESSED,
     };
     WriterProperties::builder().set_compression(codec).build()
+}
+
+/// An archive with one file, which is called as the object is, without its end.
+fn zip(records: &[(&Entry, &[u8])], separator: Separator, name: &str) -> std::io::Result<Vec<u8>> {
+    let mut archive = ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    archive.start_file(name.strip_suffix(".zip").unwrap_or(name), SimpleFileOptions::default())?;
+    Ok(write_records(records, separator, archive)?.finish()?.into_inner())
+}
+
+/// Blocks, each with its length before and after compression in front of it, big-endian.
+fn hadoop_snappy(plain: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = snap::raw::Encoder::new();
+    let mut out = Vec::new();
+    for block in plain.chunks(HADOOP_BLOCK_BYTES) {
+        let compressed = encoder.compress_vec(block)?;
+        for bytes in [block.len(), compressed.len()] {
+            out.extend(u32::try_from(bytes).unwrap_or(u32::MAX).to_be_bytes());
+        }
+        out.extend(compressed);
+    }
+    Ok(out)
 }
 
 fn write_records<W: Write>(records: &[(&Entry, &[u8])], separator: Separator, mut out: W) -> std::io::Result<W> {
@@ -206,6 +245,39 @@ mod tests {
         use ErrorOutputType::{FormatConversionFailed, ProcessingFailed};
         assert_eq!(failed, [(ProcessingFailed, 1), (FormatConversionFailed, 3)]);
         assert!(encoded.failed[&FormatConversionFailed].first_reason.contains("column \"a\""));
+    }
+
+    #[test]
+    fn every_compression_reads_back() {
+        let long = "x".repeat(HADOOP_BLOCK_BYTES);
+        let records = buffer(&["a", &long, "b"]);
+        let plain = format!("a\n{long}\nb\n");
+        let encoded = |compression| {
+            let format = RecordsFormat::new().with_separator(Separator::Newline).with_compression(compression);
+            let path = Some("p/x-1.zip".to_owned());
+            let object = SealedObject { path, ..sealed(OutputFormat::Records(format)) };
+            encode(&object, &records, None, DateTime::UNIX_EPOCH).unwrap().data.unwrap()
+        };
+        let mut text = String::new();
+        snap::read::FrameDecoder::new(encoded(Compression::Snappy).as_ref()).read_to_string(&mut text).unwrap();
+        assert!(text == plain);
+        let mut archive = zip::ZipArchive::new(std::io::Cursor::new(encoded(Compression::Zip))).unwrap();
+        text.clear();
+        let mut file = archive.by_index(0).unwrap();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!(file.name().unwrap(), "x-1");
+        assert!(text == plain);
+        let blocks = encoded(Compression::HadoopSnappy);
+        let (mut rest, mut text) = (blocks.as_ref(), Vec::new());
+        while let Some((lengths, block)) = rest.split_first_chunk::<8>() {
+            let [plain, compressed] =
+                [0, 4].map(|at| u32::from_be_bytes(lengths[at..at + 4].try_into().unwrap()) as usize);
+            let block = &block[..compressed];
+            text.extend(snap::raw::Decoder::new().decompress_vec(block).unwrap());
+            assert!(plain <= HADOOP_BLOCK_BYTES);
+            rest = &rest[8 + compressed..];
+        }
+        assert!(text == plain.as_bytes());
     }
 
     #[test]

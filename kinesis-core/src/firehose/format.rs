@@ -21,8 +21,13 @@ impl OutputFormat {
     pub fn extension(&self) -> &'static str {
         match self {
             Self::Parquet(_) => ".parquet",
-            Self::Records(records) if records.compression == Compression::Gzip => ".gz",
-            Self::Records(_) => "",
+            Self::Records(records) => match records.compression {
+                Compression::None => "",
+                Compression::Gzip => ".gz",
+                Compression::Zip => ".zip",
+                Compression::Snappy => ".snappy",
+                Compression::HadoopSnappy => ".hsnappy",
+            },
         }
     }
 }
@@ -96,6 +101,12 @@ pub enum Compression {
     None,
     /// Gzip; the name ends in `.gz`.
     Gzip,
+    /// A ZIP archive of one file; the name ends in `.zip`.
+    Zip,
+    /// Snappy in its framing format; the name ends in `.snappy`.
+    Snappy,
+    /// Snappy in blocks, as Hadoop's codec writes and reads it; the name ends in `.hsnappy`.
+    HadoopSnappy,
 }
 
 /// Typed Parquet.
@@ -147,6 +158,8 @@ pub enum ParquetCompression {
     /// Snappy.
     #[default]
     Snappy,
+    /// Gzip.
+    Gzip,
     /// Zstandard.
     Zstd,
     /// Not at all.

@@ -221,6 +221,12 @@ impl Ledger {
         &self.sealed
     }
 
+    /// The first index of a shard that is promised to an object which is not known to be in the store.
+    pub(super) fn oldest_promised(&self, shard: ShardId) -> Option<u64> {
+        let members = self.sealed.values().filter_map(|object| object.members.get(&shard));
+        members.filter_map(|members| members.iter().next()).map(|(first, _)| place::index(first)).min()
+    }
+
     /// Whether more may be sealed before something is delivered.
     pub(super) fn has_room(&self) -> bool {
         let runs: usize = self.sealed.values().map(SealedObject::runs).sum();

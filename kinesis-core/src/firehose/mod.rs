@@ -45,8 +45,8 @@
 //!
 //! | expression | becomes |
 //! |---|---|
-//! | `!{timestamp:yyyy/MM/dd}` | arrival of the object's oldest record, UTC, in letters of Java's `DateTimeFormatter` |
-//! | `!{partitionKeyFromQuery:k}` | the record's top-level field `k`, named in `partition_by` |
+//! | `!{timestamp:yyyy/MM/dd}` | arrival of the object's oldest record, in UTC or the zone that is set, in letters of Java's `DateTimeFormatter` |
+//! | `!{partitionKeyFromQuery:k}` | the record's top-level field `k`, named in `partition_by`, or key `k` of the JQ expression |
 //! | `!{partitionKeyFromLambda:k}` | the partition key `k` of the transform |
 //! | `!{firehose:random-string}` | eleven random characters, others at each place |
 //! | `!{firehose:error-output-type}` | `processing-failed`, `format-conversion-failed`, `activePartitionExceeded`; in the error output prefix only |
@@ -56,13 +56,14 @@
 //!
 //! # Limits
 //!
-//! Week fields (`Y`, `w`) follow ISO 8601. Time zones other than UTC, JQ expressions, ORC, other destinations than an
-//! object store, and direct puts are not here yet.
+//! Week fields (`Y`, `w`) follow ISO 8601, and zones have no long names (`zzzz`). ORC and other destinations than an object
+//! store are not here yet.
 
 mod buffer;
 pub(crate) mod claim;
 mod deliver;
 mod delivery_stream;
+mod direct_put;
 mod encode;
 mod error_output;
 mod event;
@@ -73,6 +74,7 @@ mod metrics;
 mod object_name;
 mod place;
 mod prefix;
+mod query;
 mod range_set;
 mod retry;
 mod route;
@@ -88,12 +90,14 @@ mod worker;
 pub use arrow_schema;
 
 pub use delivery_stream::{DeliveryStream, DeliveryStreamBuilder, EVENTS_KEPT};
+pub use direct_put::{DELIVERY_RECORD_BYTES_MAX, PUT_RECORD_BATCH_BYTES_MAX, PUT_RECORD_BATCH_MAX};
 pub use error_output::ErrorOutputType;
 pub use event::{Delivered, DeliveryEvent, PartitionKeys, Rejected, Retrying};
 pub use format::{
     Compression, OutputFormat, ParquetCompression, ParquetFormat, PartitionColumns, RecordsFormat, Separator,
 };
 pub use metrics::DeliveryMetrics;
+pub use query::PARTITION_QUERY_CHARS_MAX;
 pub use schema::SchemaSource;
 pub use settings::{DeliverySettings, StartAt};
 pub use transform::{

@@ -1,6 +1,7 @@
 //! Names of delivered objects: `<prefix><stream>-<version>-yyyy-MM-dd-HH-mm-ss-<uuid><extension>`.
 
-use chrono::{DateTime, Utc};
+use chrono::DateTime;
+use chrono_tz::Tz;
 use object_store::path::Path;
 use rand::Rng;
 
@@ -12,7 +13,7 @@ pub(super) struct ObjectSuffix(String);
 
 impl ObjectSuffix {
     /// The part of the name behind the prefix and before the extension; the time is the oldest record's arrival.
-    pub(super) fn new(stream: &str, version: u64, oldest: DateTime<Utc>, rng: &mut impl Rng) -> Self {
+    pub(super) fn new(stream: &str, version: u64, oldest: DateTime<Tz>, rng: &mut impl Rng) -> Self {
         let time = oldest.format("%Y-%m-%d-%H-%M-%S");
         let uuid = uuid::Builder::from_random_bytes(rng.random()).into_uuid();
         Self(format!("{stream}-{version}-{time}-{uuid}"))
@@ -40,7 +41,7 @@ mod tests {
 
     #[test]
     fn the_name_is_firehoses() {
-        let oldest = Utc.with_ymd_and_hms(2013, 1, 2, 3, 4, 5).unwrap();
+        let oldest = Tz::UTC.with_ymd_and_hms(2013, 1, 2, 3, 4, 5).unwrap();
         let suffix = ObjectSuffix::new("flights", 7, oldest, &mut StdRng::seed_from_u64(1));
         let path = suffix.path("/in//day=1/", ".parquet").unwrap();
         let name = path.as_ref().strip_prefix("in/day=1/flights-7-2013-01-02-03-04-05-").unwrap();

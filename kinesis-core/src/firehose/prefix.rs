@@ -5,7 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, Utc};
+use chrono::DateTime;
+use chrono_tz::Tz;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use table_core::partition_path;
@@ -150,7 +151,7 @@ impl Prefix {
     /// The prefix for an object whose oldest record arrived at `oldest`.
     pub(super) fn render(
         &self,
-        oldest: DateTime<Utc>,
+        oldest: DateTime<Tz>,
         keys: &PartitionKeys,
         error: Option<ErrorOutputType>,
         rng: &mut impl Rng,
@@ -190,7 +191,7 @@ impl Prefix {
 
     /// The prefix at some time, with these keys.
     fn sample(&self, keys: &PartitionKeys) -> String {
-        self.render(DateTime::UNIX_EPOCH, keys, None, &mut SmallRng::seed_from_u64(0))
+        self.render(DateTime::UNIX_EPOCH.with_timezone(&Tz::UTC), keys, None, &mut SmallRng::seed_from_u64(0))
     }
 }
 
@@ -254,7 +255,7 @@ mod tests {
 
     fn render(prefix: &str, errors: Option<&str>) -> (String, String) {
         let prefixes = Prefixes::parse(prefix, errors).unwrap();
-        let oldest = Utc.with_ymd_and_hms(2018, 8, 27, 10, 30, 0).unwrap();
+        let oldest = Tz::UTC.with_ymd_and_hms(2018, 8, 27, 10, 30, 0).unwrap();
         let keys = PartitionKeys::new([("day", "1"), ("city", "a/b=..")]);
         let mut rng = StdRng::seed_from_u64(1);
         (

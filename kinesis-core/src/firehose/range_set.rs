@@ -142,7 +142,7 @@ fn read(text: &str, number: impl Fn(&mut &[u8]) -> Option<u128>, less: u128) -> 
 
 /// Numbers that are whole records are by far the most, and take two bytes less.
 fn write_number(value: u128, out: &mut Vec<u8>) {
-    let mut value = if value % PARTS == 0 { value / PARTS << 1 } else { value << 1 | 1 };
+    let mut value = if value.is_multiple_of(PARTS) { (value / PARTS) << 1 } else { (value << 1) | 1 };
     loop {
         let low = (value & 0x7F).to_le_bytes()[0];
         value >>= 7;

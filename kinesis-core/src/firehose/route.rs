@@ -1,8 +1,8 @@
-//! Which partition a record belongs to, by top-level fields of its JSON and by keys of the transform.
+//! Which partition a record belongs to, by top-level fields of its JSON or a query over it, and by keys of the transform.
 //!
 //! Pure: the same record and settings give the same route.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use super::error_output::Failure;
 use super::event::PartitionKeys;
 use super::place::Part;
 use super::prefix::Prefix;
+use super::query::Query;
 use super::transform::{Kept, Transformed};
 use crate::read::Record;
 
@@ -35,7 +36,9 @@ pub(super) enum Route {
 /// Finds routes.
 #[derive(Clone, Debug)]
 pub(super) struct Router {
+    /// Top-level fields, or keys of the query.
     fields: Vec<String>,
+    query: Option<Query>,
     lambda_keys: Vec<String>,
     prefix: Prefix,
 }
@@ -44,9 +47,11 @@ pub(super) struct Router {
 type Seen = HashMap<Vec<String>, Result<PartitionKeys, Failure>>;
 
 impl Router {
-    pub(super) fn new(fields: &[String], prefix: &Prefix) -> Self {
-        let lambda_keys = prefix.lambda_keys().into_iter().map(str::to_owned).collect();
-        Self { fields: fields.to_vec(), lambda_keys, prefix: prefix.clone() }
+    /// Partitions by the keys that `prefix` names: fields of the record, or what `query` makes of it.
+    pub(super) fn new(query: Option<Query>, prefix: &Prefix) -> Self {
+        let owned = |keys: BTreeSet<&str>| keys.into_iter().map(str::to_owned).collect();
+        let (fields, lambda_keys) = (owned(prefix.query_keys()), owned(prefix.lambda_keys()));
+        Self { fields, query, lambda_keys, prefix: prefix.clone() }
     }
 
     /// The route of each record, in order.
@@ -68,7 +73,11 @@ impl Router {
     }
 
     fn keys(&self, data: &[u8], given: &BTreeMap<String, String>, seen: &mut Seen) -> Result<PartitionKeys, Failure> {
-        let mut values = top_level(data, &self.fields).map_err(Failure::partition_keys)?;
+        let values = match &self.query {
+            Some(query) => self.queried(query, data),
+            None => top_level(data, &self.fields),
+        };
+        let mut values = values.map_err(Failure::partition_keys)?;
         for key in &self.lambda_keys {
             let value = given.get(key).filter(|value| !value.is_empty());
             let missing = || Failure::partition_keys(format!("the transform gave no value for partition key '{key}'"));
@@ -85,6 +94,12 @@ impl Router {
         };
         seen.insert(values, keys.clone());
         keys
+    }
+
+    fn queried(&self, query: &Query, data: &[u8]) -> Result<Vec<String>, String> {
+        let mut keys = query.keys(data)?;
+        let value = |key: &String| keys.remove(key).ok_or_else(|| format!("the partition query gave no key '{key}'"));
+        self.fields.iter().map(value).collect()
     }
 }
 

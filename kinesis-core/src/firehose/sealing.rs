@@ -66,12 +66,25 @@ impl Worker {
             }
         }
         self.uncommitted = false;
+        self.release()
+    }
+
+    /// Lets go what will not be read again: behind the positions, and promised to no object that is not in the store yet.
+    pub(super) fn release(&self) -> Result<()> {
+        if !self.releases {
+            return Ok(());
+        }
+        let stream = &self.stages.stream;
+        for (shard, position) in self.progress.positions(&stream.list_shards()?, &self.buffers.behind()) {
+            let promised = self.ledger.oldest_promised(shard).map_or(u64::MAX, |index| index.saturating_sub(1));
+            stream.release(shard, position.index().min(promised))?;
+        }
         Ok(())
     }
 
     /// The object that a buffer becomes.
     fn promise(&mut self, key: BufferKey, buffer: &Buffer, schema: Option<u64>) -> Result<SealedObject> {
-        let oldest = buffer.oldest();
+        let oldest = buffer.oldest().with_timezone(&self.settings.zone()?);
         let suffix = ObjectSuffix::new(&self.name, self.ledger.version, oldest, &mut self.rng);
         let format = self.settings.format();
         let (partition, failed) = match key {
@@ -81,7 +94,7 @@ impl Worker {
         let path = match failed {
             None => {
                 let prefix = self.prefixes.data.render(oldest, &partition, None, &mut self.rng);
-                Some(suffix.path(&prefix, format.extension())?.to_string())
+                Some(suffix.path(&prefix, self.settings.file_extension())?.to_string())
             }
             Some(_) => None,
         };
@@ -125,7 +138,7 @@ impl Worker {
             Kind::Inferred => {
                 let omitted = match format.partition_columns() {
                     PartitionColumns::Keep => Vec::new(),
-                    PartitionColumns::Omit => self.settings.partition_by().to_vec(),
+                    PartitionColumns::Omit => self.prefixes.data.query_keys().into_iter().map(str::to_owned).collect(),
                 };
                 infer_schema(buffers, known.clone(), omitted).await?
             }

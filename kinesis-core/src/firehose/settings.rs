@@ -4,10 +4,12 @@
 
 use std::time::Duration;
 
+use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
 use super::format::OutputFormat;
 use super::prefix::Prefixes;
+use super::query::Query;
 use super::unpack::{CloudWatchLogs, Deaggregation, Decompression, Unpacking};
 use crate::{Error, Result};
 
@@ -39,6 +41,10 @@ pub const PUT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(120);
 pub const DELIVERIES_DEFAULT: usize = 16;
 /// The most objects put at once.
 pub const DELIVERIES_MAX: usize = 256;
+/// Bytes that were put directly and are not delivered, unless set.
+pub const BACKLOG_BYTES_DEFAULT: u64 = 1024 * 1024 * 1024;
+/// Characters of a file extension, with its dot. Firehose's bound.
+pub const FILE_EXTENSION_CHARS_MAX: usize = 128;
 /// Characters of a delivery stream's name.
 pub const NAME_CHARS_MAX: usize = 64;
 
@@ -65,8 +71,11 @@ pub struct DeliverySettings {
     memory_bytes: usize,
     active_partitions_max: usize,
     partition_by: Vec<String>,
+    partition_query: Option<String>,
     prefix: String,
     error_output_prefix: Option<String>,
+    time_zone: String,
+    file_extension: Option<String>,
     format: OutputFormat,
     retry_duration: Duration,
     put_timeout: Duration,
@@ -74,6 +83,7 @@ pub struct DeliverySettings {
     conversions: usize,
     start: StartAt,
     unpacking: Unpacking,
+    backlog_bytes: u64,
 }
 
 /// Where a delivery stream begins in a stream that it has not read before.
@@ -96,15 +106,19 @@ impl Default for DeliverySettings {
             memory_bytes: MEMORY_BYTES_DEFAULT,
             active_partitions_max: ACTIVE_PARTITIONS_DEFAULT,
             partition_by: Vec::new(),
+            partition_query: None,
             prefix: String::new(),
             error_output_prefix: None,
+            time_zone: "UTC".to_owned(),
+            file_extension: None,
             format: OutputFormat::default(),
             retry_duration: RETRY_DURATION_DEFAULT,
             put_timeout: PUT_TIMEOUT_DEFAULT,
             deliveries: DELIVERIES_DEFAULT,
             conversions: 2,
             start: StartAt::default(),
-            unpacking: Unpacking { aggregates: true, ..Unpacking::default() },
+            unpacking: Unpacking::default(),
+            backlog_bytes: BACKLOG_BYTES_DEFAULT,
         }
     }
 }
@@ -158,6 +172,30 @@ impl DeliverySettings {
         self
     }
 
+    /// Dynamic partitioning by a JQ expression, as Firehose's metadata extraction: of each record's JSON it makes one object,
+    /// whose keys the prefix names as `!{partitionKeyFromQuery:key}`. A record for which it fails, or where a key that the
+    /// prefix names is missing, null, empty or no scalar, goes to the error output prefix. Up to
+    /// [`PARTITION_QUERY_CHARS_MAX`](super::PARTITION_QUERY_CHARS_MAX) characters; definitions, and functions that may go on
+    /// for ever (`repeat`, `while`, `until`, `range`, `limit`, `combinations`, `recurse` with arguments) or look outside the
+    /// record (`env`, `input`), are refused.
+    ///
+    /// [`with_partition_by`](Self::with_partition_by) is faster where top-level fields are enough.
+    ///
+    /// ```
+    /// use kinesis_core::firehose::DeliverySettings;
+    ///
+    /// let settings = DeliverySettings::new()
+    ///     .with_partition_query(r#"{customer: .customer.id, year: (.at | strftime("%Y"))}"#)
+    ///     .with_prefix("orders/customer=!{partitionKeyFromQuery:customer}/year=!{partitionKeyFromQuery:year}/")
+    ///     .with_error_output_prefix("errors/!{firehose:error-output-type}/");
+    /// assert!(settings.validate().is_ok());
+    /// ```
+    #[must_use]
+    pub fn with_partition_query(mut self, query: impl Into<String>) -> Self {
+        self.partition_query = Some(query.into());
+        self
+    }
+
     /// Where objects go; see the [module's documentation](super#prefixes) for expressions and defaults.
     #[must_use]
     pub fn with_prefix(mut self, prefix: impl Into<String>) -> Self {
@@ -169,6 +207,22 @@ impl DeliverySettings {
     #[must_use]
     pub fn with_error_output_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.error_output_prefix = Some(prefix.into());
+        self
+    }
+
+    /// The time zone of timestamps in prefixes and in names of objects, by its name in the IANA database (`Asia/Tokyo`). UTC
+    /// unless set.
+    #[must_use]
+    pub fn with_time_zone(mut self, name: impl Into<String>) -> Self {
+        self.time_zone = name.into();
+        self
+    }
+
+    /// The end of the names of data objects, in place of what the format and its compression give. Nothing, or a dot and up to
+    /// 127 of `0-9 a-z ! - _ . * ' ( )`.
+    #[must_use]
+    pub fn with_file_extension(mut self, extension: impl Into<String>) -> Self {
+        self.file_extension = Some(extension.into());
         self
     }
 
@@ -239,6 +293,14 @@ impl DeliverySettings {
         self
     }
 
+    /// Bytes that were put to the delivery stream itself and may wait to be delivered, on disk: beyond about these it takes no
+    /// more records. A call on its own is taken however small this is. Not for a delivery stream that reads a stream.
+    #[must_use]
+    pub fn with_backlog_bytes(mut self, bytes: u64) -> Self {
+        self.backlog_bytes = bytes;
+        self
+    }
+
     /// Bytes that seal a buffer.
     #[must_use]
     pub fn buffer_bytes(&self) -> usize {
@@ -291,8 +353,31 @@ impl DeliverySettings {
         self.conversions
     }
 
+    /// The query that partitions records, if one does.
+    pub(super) fn compiled_query(&self) -> Result<Option<Query>> {
+        self.partition_query.as_deref().map(Query::compile).transpose()
+    }
+
     pub(super) fn unpacking(&self) -> &Unpacking {
         &self.unpacking
+    }
+
+    /// The end of the name of a data object.
+    pub(super) fn file_extension(&self) -> &str {
+        self.file_extension.as_deref().unwrap_or_else(|| self.format.extension())
+    }
+
+    pub(super) fn zone(&self) -> Result<Tz> {
+        let name = &self.time_zone;
+        let unknown = |error: chrono_tz::ParseError| {
+            Error::invalid(format!("time zone '{name:.100}' is not in the IANA database: give a name like Asia/Tokyo"))
+                .with_source(error)
+        };
+        name.parse().map_err(unknown)
+    }
+
+    pub(super) fn backlog_bytes(&self) -> u64 {
+        self.backlog_bytes
     }
 
     pub(super) fn start(&self) -> StartAt {
@@ -323,6 +408,8 @@ impl DeliverySettings {
             return Err(Error::invalid("a put timeout of zero: no put could succeed"));
         }
         self.unpacking.check()?;
+        self.zone()?;
+        self.check_file_extension()?;
         let prefixes = Prefixes::parse(&self.prefix, self.error_output_prefix.as_deref())?;
         self.check_partition_keys(&prefixes)?;
         Ok(prefixes)
@@ -330,6 +417,9 @@ impl DeliverySettings {
 
     fn check_partition_keys(&self, prefixes: &Prefixes) -> Result<()> {
         let named = prefixes.data.query_keys();
+        if self.compiled_query()?.is_some() {
+            return self.check_query_keys(prefixes);
+        }
         for (number, field) in self.partition_by.iter().enumerate() {
             if field.is_empty() || self.partition_by.iter().take(number).any(|earlier| earlier == field) {
                 return Err(Error::invalid(format!("partition field '{field}' is empty or named twice")));
@@ -349,6 +439,44 @@ impl DeliverySettings {
                 "prefix '{}' names partition key '{key}', which is no field to partition by: add it there",
                 self.prefix
             ))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl DeliverySettings {
+    fn check_file_extension(&self) -> Result<()> {
+        let extension = self.file_extension.as_deref().unwrap_or_default();
+        let plain = |c: char| c.is_ascii_digit() || c.is_ascii_lowercase() || "!-_.*'()".contains(c);
+        if extension.is_empty()
+            || (extension.starts_with('.')
+                && extension.len() <= FILE_EXTENSION_CHARS_MAX
+                && extension.chars().all(plain))
+        {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "file extension '{extension:.200}' is not a dot and up to {} of 0-9 a-z ! - _ . * ' ( )",
+            FILE_EXTENSION_CHARS_MAX - 1
+        )))
+    }
+
+    /// Which keys a query has is known once it is run, record by record.
+    fn check_query_keys(&self, prefixes: &Prefixes) -> Result<()> {
+        if !self.partition_by.is_empty() {
+            return Err(Error::invalid("both fields and a query to partition by: take one of them"));
+        }
+        let (named, given) = (prefixes.data.query_keys(), prefixes.data.lambda_keys());
+        if named.is_empty() {
+            return Err(Error::invalid(format!(
+                "there is a partition query, but prefix '{}' names none of its keys: add !{{partitionKeyFromQuery:key}}",
+                self.prefix
+            )));
+        }
+        match named.intersection(&given).next() {
+            Some(key) => {
+                Err(Error::invalid(format!("partition key '{key}' is both of the query and from the transform")))
+            }
             None => Ok(()),
         }
     }
@@ -378,6 +506,12 @@ mod tests {
             DeliverySettings::new().with_put_timeout(Duration::ZERO),
             DeliverySettings::new().with_partition_by(["day"]),
             DeliverySettings::new().with_prefix("!{partitionKeyFromQuery:day}/").with_error_output_prefix("e/"),
+            DeliverySettings::new().with_time_zone("Mars/Olympus"),
+            DeliverySettings::new().with_file_extension("json"),
+            DeliverySettings::new().with_file_extension(".a/b"),
+            DeliverySettings::new().with_partition_query("{day: .day}"),
+            DeliverySettings::new().with_partition_query("{day: .day}").with_partition_by(["day"]),
+            DeliverySettings::new().with_deaggregation(Deaggregation::Delimited(Vec::new())),
         ];
         for settings in wrong {
             assert_eq!(settings.validate().unwrap_err().kind(), ErrorKind::InvalidInput, "{settings:?}");

@@ -1,10 +1,11 @@
 //! The pattern letters of Java's `DateTimeFormatter`, as `!{timestamp:...}` takes them.
 //!
-//! A pattern is parsed once; what it cannot express is refused then, so that rendering never fails. Time is UTC.
+//! A pattern is parsed once; what it cannot express is refused then, so that rendering never fails.
 
 use std::fmt::Write;
 
-use chrono::{DateTime, Datelike, Timelike, Utc};
+use chrono::{DateTime, Datelike, Offset, Timelike};
+use chrono_tz::Tz;
 
 use crate::{Error, ErrorKind, Result};
 
@@ -71,7 +72,7 @@ impl TimestampPattern {
     }
 
     /// The text of `instant`.
-    pub(super) fn render(&self, instant: DateTime<Utc>, out: &mut String) {
+    pub(super) fn render(&self, instant: DateTime<Tz>, out: &mut String) {
         for part in &self.parts {
             match part {
                 Part::Literal(text) => out.push_str(text),
@@ -116,8 +117,7 @@ fn check(letter: char, count: usize, pattern: &str) -> Result<()> {
         'S' => 9,
         'a' | 'e' => 1,
         'X' | 'x' => 5,
-        'Z' => 3,
-        'z' => 4,
+        'Z' | 'z' => 3,
         'n' | 'N' | 'A' => RUN_MAX,
         _ => return Err(refused(pattern, letter, "is no pattern letter known here: put text in single quotes")),
     };
@@ -131,7 +131,7 @@ fn refused(pattern: &str, c: char, why: &str) -> Error {
     Error::new(ErrorKind::InvalidInput, format!("timestamp pattern '{pattern}': '{c}' {why}"))
 }
 
-fn field(letter: char, count: usize, at: DateTime<Utc>, out: &mut String) {
+fn field(letter: char, count: usize, at: DateTime<Tz>, out: &mut String) {
     let written = match letter {
         'y' | 'u' => year(at.year(), count, out),
         'Y' => year(at.iso_week().year(), count, out),
@@ -153,17 +153,35 @@ fn field(letter: char, count: usize, at: DateTime<Utc>, out: &mut String) {
         'n' => number(nanos(at), count, out),
         'N' => number(u64::from(at.num_seconds_from_midnight()) * 1_000_000_000 + u64::from(nanos(at)), count, out),
         'A' => number(at.num_seconds_from_midnight() * 1_000 + nanos(at) / 1_000_000, count, out),
-        'X' => write!(out, "Z"),
-        'x' => write!(out, "{}", ["+00", "+0000", "+00:00", "+0000", "+00:00"][count - 1]),
-        'Z' => write!(out, "+0000"),
-        // `z` and `VV`; parsing refused everything else.
-        _ => write!(out, "UTC"),
+        'X' if at.offset().fix().local_minus_utc() == 0 => write!(out, "Z"),
+        'X' | 'x' => offset(at, count, out),
+        'Z' => offset(at, 2, out),
+        'z' => write!(out, "{}", at.format("%Z")),
+        // `VV`; parsing refused everything else.
+        _ => write!(out, "{}", at.timezone().name()),
     };
     debug_assert!(written.is_ok(), "writing to a String cannot fail");
 }
 
+/// How far the zone is from UTC: `+HH`, with minutes if there are any, for one letter; `+HHmm` for 2 and 4, `+HH:mm` for 3 and
+/// 5, of which 4 and 5 have seconds if there are any.
+fn offset(at: DateTime<Tz>, count: usize, out: &mut String) -> std::fmt::Result {
+    let seconds = at.offset().fix().local_minus_utc();
+    let (sign, rest) = (if seconds < 0 { '-' } else { '+' }, seconds.abs());
+    let (hours, minutes, seconds) = (rest / 3600, rest / 60 % 60, rest % 60);
+    let colon = if matches!(count, 3 | 5) { ":" } else { "" };
+    write!(out, "{sign}{hours:02}")?;
+    if count > 1 || minutes > 0 {
+        write!(out, "{colon}{minutes:02}")?;
+    }
+    if count > 3 && seconds > 0 {
+        write!(out, "{colon}{seconds:02}")?;
+    }
+    Ok(())
+}
+
 /// Nanoseconds within the second; a leap second counts as its last nanosecond.
-fn nanos(at: DateTime<Utc>) -> u32 {
+fn nanos(at: DateTime<Tz>) -> u32 {
     at.nanosecond().min(999_999_999)
 }
 
@@ -175,7 +193,7 @@ fn year(year: i32, count: usize, out: &mut String) -> std::fmt::Result {
     if count == 2 { write!(out, "{:02}", year.rem_euclid(100)) } else { write!(out, "{year:0count$}") }
 }
 
-fn month(at: DateTime<Utc>, count: usize, out: &mut String) -> std::fmt::Result {
+fn month(at: DateTime<Tz>, count: usize, out: &mut String) -> std::fmt::Result {
     let name = MONTHS[at.month0() as usize];
     match count {
         1 | 2 => number(at.month(), count, out),
@@ -192,18 +210,23 @@ fn quarter(quarter: u32, count: usize, out: &mut String) -> std::fmt::Result {
     }
 }
 
-fn weekday(at: DateTime<Utc>, count: usize, out: &mut String) -> std::fmt::Result {
+fn weekday(at: DateTime<Tz>, count: usize, out: &mut String) -> std::fmt::Result {
     write!(out, "{}", at.format(if count == 4 { "%A" } else { "%a" }))
 }
 
 #[cfg(test)]
 mod tests {
-    use chrono::TimeZone;
+    use chrono::{TimeZone, Utc};
 
     use super::*;
 
     fn check(pattern: &str, expected: &str) {
+        check_in(Tz::UTC, pattern, expected);
+    }
+
+    fn check_in(zone: Tz, pattern: &str, expected: &str) {
         let instant = Utc.with_ymd_and_hms(2018, 8, 27, 0, 5, 9).unwrap() + chrono::TimeDelta::microseconds(1_250);
+        let instant = instant.with_timezone(&zone);
         let mut out = String::new();
         TimestampPattern::parse(pattern).unwrap().render(instant, &mut out);
         assert_eq!(out, expected, "{pattern}");
@@ -225,8 +248,15 @@ mod tests {
     }
 
     #[test]
+    fn zones_shift_the_time_and_tell_how_far() {
+        check_in(Tz::Asia__Tokyo, "yyyy-MM-dd HH:mm XXX X Z VV z", "2018-08-27 09:05 +09:00 +09 +0900 Asia/Tokyo JST");
+        check_in(Tz::America__New_York, "dd HH x XXXX z", "26 20 -04 -0400 EDT");
+        check_in(Tz::Asia__Kolkata, "HH:mm X xx xxxxx", "05:35 +0530 +0530 +05:30");
+    }
+
+    #[test]
     fn what_has_no_meaning_is_refused() {
-        for pattern in ["", "yyyy'open", "bb", "MMMMM", "dd[HH]", "V", "SSSSSSSSSS"] {
+        for pattern in ["", "yyyy'open", "bb", "MMMMM", "dd[HH]", "V", "zzzz", "SSSSSSSSSS"] {
             let error = TimestampPattern::parse(pattern).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{pattern}");
         }

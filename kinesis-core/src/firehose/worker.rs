@@ -65,6 +65,8 @@ pub(super) struct Worker {
     pub(super) progress: Progress,
     pub(super) buffers: Buffers,
     pub(super) queue: Queue,
+    /// Whether the stream keeps records only until they are delivered.
+    pub(super) releases: bool,
     /// The ledger knows of deliveries that the stream does not.
     pub(super) uncommitted: bool,
 }

@@ -70,6 +70,34 @@ impl DataStream {
         Ok(self.handle.engine.journal.flush().await?)
     }
 
+    /// Deletes it with all it holds.
+    #[cfg(feature = "firehose")]
+    pub(crate) async fn delete(&self) -> Result<()> {
+        self.check()?;
+        self.handle.engine.delete_stream(&self.stream).await
+    }
+
+    /// Lets records up to `through` go, however young they are. Forgotten by a restart.
+    #[cfg(feature = "firehose")]
+    pub(crate) fn release(&self, shard: ShardId, through: u64) -> Result<()> {
+        let shard = self.stream.shard(shard)?;
+        let mut log = shard.log();
+        log.released_through = log.released_through.max(through);
+        Ok(())
+    }
+
+    /// How far all shards are released together, which rises with each that is released further, and the bytes of what
+    /// is not.
+    #[cfg(feature = "firehose")]
+    pub(crate) fn unreleased(&self) -> (u64, u64) {
+        let logs = |shard: &Arc<crate::engine::log::ShardState>| {
+            let log = shard.log();
+            (log.released_through, log.unreleased_bytes())
+        };
+        let add = |(released, bytes): (u64, u64), (more, and): (u64, u64)| (released + more, bytes + and);
+        self.stream.shards().values().map(logs).fold((0, 0), add)
+    }
+
     /// Who delivers it.
     #[cfg(feature = "firehose")]
     pub(crate) fn claims(&self) -> &crate::firehose::claim::Claims {

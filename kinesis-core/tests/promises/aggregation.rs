@@ -1,5 +1,6 @@
 //! What a Kinesis Producer Library aggregated is read apart, and what is aggregated here its consumers read apart.
 
+#[cfg(feature = "server")]
 use std::process::Command;
 
 use kinesis_core::{

@@ -1,16 +1,17 @@
 //! Each record is in exactly one delivered object, wherever the work was cut off and whatever the store did.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use durable_core::ManualClock;
 use futures::FutureExt;
 use kinesis_core::firehose::{
-    DeliveryEvent, DeliveryStream, Transform, TransformOutcome, TransformRecord, TransformResult,
+    Deaggregation, DeliveryEvent, DeliverySettings, DeliveryStream, Transform, TransformOutcome, TransformRecord,
+    TransformResult,
 };
-use kinesis_core::{DataStream, Error, ErrorKind, Kinesis};
+use kinesis_core::{DataStream, Error, ErrorKind, Kinesis, PutRecord};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use rand::rngs::StdRng;
@@ -18,8 +19,8 @@ use rand::{Rng, SeedableRng};
 use testkit::fault_store::{Effect, Failure, FaultStore, Operation, Rule};
 use testkit::seeds::{check_all, share_caught};
 
-use super::firehose_rig::{Heard, by_day, clock, compare, delivered, put_flights, rejected, until};
-use super::stage::{block_on, while_time_passes};
+use super::firehose_rig::{Heard, by_day, clock, compare, delivered, flight, put_flights, rejected, until};
+use super::stage::{block_on, reopen, while_time_passes};
 
 /// What one life of a delivery stream ends with.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +75,37 @@ enum Sabotage {
     LoseCommits,
 }
 
+/// How flights are put.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Packing {
+    OneARecord,
+    /// Up to six in one record, of as many days, with what belongs to none of them between.
+    Several,
+}
+
+impl Packing {
+    fn settings(self) -> DeliverySettings {
+        match self {
+            Self::OneARecord => by_day(),
+            Self::Several => by_day().with_deaggregation(Deaggregation::Json),
+        }
+    }
+
+    async fn put(self, source: &DataStream, ids: Range<u64>, rng: &mut StdRng) {
+        match self {
+            Self::OneARecord => put_flights(source, ids).await,
+            Self::Several => {
+                let mut ids = ids.peekable();
+                while ids.peek().is_some() {
+                    let some: Vec<_> = ids.by_ref().take(rng.random_range(1..=6)).map(|id| flight(id).data).collect();
+                    let key = format!("key-{}", rng.random_range(0..31));
+                    source.put_record(PutRecord::new(some.concat(), key)).await.unwrap();
+                }
+            }
+        }
+    }
+}
+
 struct Lives {
     recovered: usize,
     existed: usize,
@@ -83,6 +115,7 @@ struct Lives {
 async fn cut_off_at_random(
     seed: u64,
     sabotage: Sabotage,
+    packing: Packing,
     open_source: impl AsyncFn() -> DataStream,
 ) -> Result<Lives, String> {
     let mut rng = StdRng::seed_from_u64(seed);
@@ -100,7 +133,8 @@ async fn cut_off_at_random(
         if sabotage == Sabotage::LoseCommits && put > 0 {
             source.delete_consumer("firehose.d").await.unwrap();
         }
-        let settings = by_day()
+        let settings = packing
+            .settings()
             .with_buffer_interval(Duration::from_millis(rng.random_range(0..4_000)))
             .with_put_timeout(Duration::from_secs(5))
             .with_deliveries(rng.random_range(1..6));
@@ -112,13 +146,13 @@ async fn cut_off_at_random(
             .await
             .map_err(|error| format!("{error:?}"))?;
         let more = rng.random_range(0..120);
-        put_flights(&source, put..put + more).await;
+        packing.put(&source, put..put + more, &mut rng).await;
         put += more;
         Cut::random(&mut rng).reached(&time, &delivery, &store).await;
     }
     store.heal();
     let delivery = DeliveryStream::builder("d", open_source().await, Arc::new(store.clone()))
-        .with_settings(by_day())
+        .with_settings(packing.settings())
         .with_clock(shared)
         .with_listener(heard.listener())
         .open()
@@ -145,7 +179,19 @@ fn a_delivery_stream_that_is_dropped_anywhere_goes_on_without_loss_or_double() {
         block_on(async {
             let kinesis = Kinesis::memory().open().await.unwrap();
             let source = kinesis.create_stream("s", 3).await.unwrap();
-            cut_off_at_random(seed, Sabotage::None, async || source.clone()).await
+            cut_off_at_random(seed, Sabotage::None, Packing::OneARecord, async || source.clone()).await
+        })
+    });
+    saw_enough(&lives);
+}
+
+#[test]
+fn parts_of_one_record_go_to_many_objects_without_loss_or_double() {
+    let lives = check_all(0..60, |seed| {
+        block_on(async {
+            let kinesis = Kinesis::memory().open().await.unwrap();
+            let source = kinesis.create_stream("s", 3).await.unwrap();
+            cut_off_at_random(seed, Sabotage::None, Packing::Several, async || source.clone()).await
         })
     });
     saw_enough(&lives);
@@ -157,7 +203,7 @@ fn without_its_commits_the_promise_breaks_and_these_tests_see_it() {
         block_on(async {
             let kinesis = Kinesis::memory().open().await.unwrap();
             let source = kinesis.create_stream("s", 3).await.unwrap();
-            cut_off_at_random(seed, Sabotage::LoseCommits, async || source.clone()).await
+            cut_off_at_random(seed, Sabotage::LoseCommits, Packing::OneARecord, async || source.clone()).await
         })
     });
     assert!(caught >= 0.9, "only {caught} of the sabotaged runs were caught");
@@ -171,21 +217,13 @@ fn an_instance_that_is_dropped_with_it_goes_on_without_loss_or_double() {
             let kinesis = Kinesis::at(dir.path()).open().await.unwrap();
             kinesis.create_stream("s", 3).await.unwrap();
             kinesis.close().await.unwrap();
-            cut_off_at_random(seed, Sabotage::None, async || reopen(dir.path()).await.stream("s").unwrap()).await
+            cut_off_at_random(seed, Sabotage::None, Packing::Several, async || {
+                reopen(dir.path()).await.stream("s").unwrap()
+            })
+            .await
         })
     });
     saw_enough(&lives);
-}
-
-/// Opens the instance as soon as what was dropped has let go of it.
-async fn reopen(dir: &Path) -> Kinesis {
-    loop {
-        match Kinesis::at(dir).open().await {
-            Ok(kinesis) => return kinesis,
-            Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}"),
-        }
-        tokio::task::yield_now().await;
-    }
 }
 
 /// Every single put of a run in turn fails before or after it was applied, and the work is cut off right there.
@@ -328,7 +366,7 @@ async fn an_opening_reads_the_commit_that_was_cut_off_before_it() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     for round in 0..100 {
         let source = kinesis.create_stream(&format!("s{round}"), 1).await.unwrap();
-        let later = r#"{"format":2,"version":1,"settings":0,"next_object":0,"next_schema":0,"schemas":{},"schema":null,"ahead":{},"sealed":{}}"#;
+        let later = r#"{"format":3,"version":1,"settings":0,"next_object":0,"next_schema":0,"schemas":{},"schema":null,"ahead":{},"sealed":{}}"#;
         // Dropped as soon as it is submitted, as by a delivery stream that is dropped while it commits. Unconstrained, since a
         // task whose budget is used up would be put off before that.
         let commit = source.commit("firehose.d", BTreeMap::new(), Some(later.into()));

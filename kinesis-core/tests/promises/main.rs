@@ -22,6 +22,8 @@ mod failing_disk;
 mod failing_store;
 mod fenced;
 #[cfg(feature = "firehose")]
+mod firehose_direct_put;
+#[cfg(feature = "firehose")]
 mod firehose_exactly_once;
 #[cfg(feature = "firehose")]
 mod firehose_failing_store;
@@ -37,6 +39,8 @@ mod firehose_rejects;
 mod firehose_reshard;
 #[cfg(feature = "firehose")]
 mod firehose_rig;
+#[cfg(feature = "firehose")]
+mod firehose_unpacking;
 mod format_stays;
 mod handles;
 mod idempotent_producer;

@@ -8,7 +8,8 @@ use std::time::Duration;
 use durable_core::{Disk, ManualClock};
 use kinesis_core::object_store::ObjectStore;
 use kinesis_core::{
-    DataStream, IteratorType, Kinesis, KinesisBuilder, PutRecord, Record, Result, SequenceNumber, Settings, ShardId,
+    DataStream, ErrorKind, IteratorType, Kinesis, KinesisBuilder, PutRecord, Record, Result, SequenceNumber, Settings,
+    ShardId,
 };
 
 /// A tail so small that a few puts seal it.
@@ -120,4 +121,16 @@ pub(crate) async fn numbers(stream: &DataStream) -> Vec<u64> {
     let mut numbers: Vec<u64> = read_all(stream).await.unwrap().values().flatten().map(number_of).collect();
     numbers.sort_unstable();
     numbers
+}
+
+/// Opens the instance as soon as what was dropped has let go of it.
+#[cfg(feature = "firehose")]
+pub(crate) async fn reopen(dir: &Path) -> Kinesis {
+    loop {
+        match Kinesis::at(dir).open().await {
+            Ok(kinesis) => return kinesis,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}"),
+        }
+        tokio::task::yield_now().await;
+    }
 }
