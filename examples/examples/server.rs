@@ -10,7 +10,7 @@ use examples::print::print;
 use examples::server::{ServerOptions, Serving, asked_to_end};
 use tokio::runtime::Runtime;
 
-/// Kinesis Data Streams and S3 for boto3, the AWS CLI, the AWS SDKs and the Kinesis Client Library, by endpoint URL.
+/// Kinesis Data Streams, Data Firehose and S3 for boto3, the AWS CLI, the AWS SDKs and the Kinesis Client Library, by endpoint URL.
 #[derive(Debug, Parser)]
 #[command(name = "server", max_term_width = 110)]
 struct Options {
@@ -28,7 +28,7 @@ fn run(options: &ServerOptions) -> Result<()> {
         let serving = Serving::open(options).await?;
         let (url, store) = (serving.url(), &options.store);
         print(&format!(
-            "serving Kinesis Data Streams and S3 at {url} from {store}: boto3.client(\"kinesis\", endpoint_url=\"{url}\"), \
+            "serving Kinesis Data Streams, Data Firehose and S3 at {url} from {store}: boto3.client(\"kinesis\", endpoint_url=\"{url}\"), \
              or aws --endpoint-url {url} kinesis list-streams\n"
         ))?;
         print(&format!("s3://bucket/key is bucket/key in the store: aws --endpoint-url {url} s3 mb s3://bucket\n"))?;

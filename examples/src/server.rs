@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use kinesis_core::Kinesis;
+use kinesis_core::server::{Firehose, firehose_service, service};
 use wire_core::{Credentials, S3, Server, Services, Settings};
 
 use crate::failure::{Doing, Failure, Result};
@@ -50,6 +51,7 @@ pub struct ServerOptions {
 #[derive(Debug)]
 pub struct Serving {
     server: Server,
+    firehose: Firehose,
     kinesis: Kinesis,
 }
 
@@ -66,9 +68,12 @@ impl Serving {
             kinesis = kinesis.journal_dir(directory.join("journal").join(STREAMS));
         }
         let kinesis = kinesis.open().await.doing(|| format!("cannot open the streams in {named}"))?;
+        let firehose = Firehose::open(kinesis.clone(), Arc::clone(&store)).await;
+        let firehose = firehose.doing(|| format!("cannot open the delivery streams in {named}"))?;
         let settings = Settings::default().with_region(options.region.clone());
         let s3 = KEPT.into_iter().fold(S3::new(store), S3::with_hidden);
-        let mut services = Services::new(settings).with(kinesis_core::server::service(kinesis.clone())).with_s3(s3);
+        let mut services =
+            Services::new(settings).with(service(kinesis.clone())).with(firehose_service(firehose.clone())).with_s3(s3);
         if let (Some(id), Some(secret)) = (&options.access_key, &options.secret_key) {
             services = services.with_credentials(Credentials::default().with_key(id.clone(), secret.clone()));
         }
@@ -76,7 +81,7 @@ impl Serving {
         let server = Server::bind(address, services).await;
         let server = server
             .doing(|| format!("cannot listen on {}:{}: choose another --port, or 0", options.host, options.port))?;
-        Ok(Self { server, kinesis })
+        Ok(Self { server, firehose, kinesis })
     }
 
     /// What clients take as their endpoint.
@@ -91,6 +96,7 @@ impl Serving {
     /// What kept the streams from being closed in order.
     pub async fn close(self) -> Result<()> {
         self.server.close().await;
+        self.firehose.close().await.doing(|| "cannot stop the delivery streams".to_owned())?;
         self.kinesis.close().await.doing(|| "cannot close the streams".to_owned())
     }
 }

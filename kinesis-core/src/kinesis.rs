@@ -126,6 +126,18 @@ impl Kinesis {
         self.engine().state.catalog().names.keys().filter(|name| !name.is_internal()).cloned().collect()
     }
 
+    /// The names of the delivery streams that have a stream of their own.
+    #[cfg(all(feature = "firehose", feature = "server"))]
+    pub(crate) fn internal_names(&self) -> Vec<String> {
+        self.engine()
+            .state
+            .catalog()
+            .names
+            .keys()
+            .filter_map(|name| name.delivery_stream().map(str::to_owned))
+            .collect()
+    }
+
     /// The stream that holds what was put to the delivery stream of this name; made if it is missing.
     #[cfg(feature = "firehose")]
     pub(crate) async fn internal_stream(&self, name: &str) -> Result<DataStream> {

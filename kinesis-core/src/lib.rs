@@ -75,7 +75,7 @@
 //! |---|---|
 //! | (none) | streams, producers, consumers, workers, mappings, segments |
 //! | `firehose` | delivery streams: buffer, convert, partition, deliver to an object store |
-//! | `server` | the API of Kinesis Data Streams on a port: boto3, the AWS CLI, the SDKs, the KCL |
+//! | `server` | the API of Kinesis Data Streams, and with `firehose` of Data Firehose, on a port: boto3, the AWS CLI, the SDKs, the KCL |
 //! | `datafusion` | a stream as a table: history and live tail by SQL |
 
 mod aggregation;

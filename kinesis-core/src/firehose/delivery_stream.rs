@@ -251,13 +251,7 @@ impl DeliveryStream {
     ///
     /// `Unavailable` or `Fenced` if the journal cannot go on; `Closed` if the instance was closed.
     pub async fn delete(&self) -> Result<()> {
-        if let Some(claim) = self.shared.claim.upgrade() {
-            claim.abandon();
-        }
-        self.shared.task.abort();
-        // Whoever works for it may be in the middle of a commit.
-        self.shared.commands.closed().await;
-        self.shared.source.settle().await?;
+        self.stop().await?;
         match &self.shared.direct {
             Some(_) => self.shared.source.delete().await,
             None => match self.shared.source.delete_consumer(&consumer_name(&self.shared.name)).await {
@@ -265,6 +259,17 @@ impl DeliveryStream {
                 deleted => deleted,
             },
         }
+    }
+
+    /// Stops the work at once, as dropping the last handle does, and waits until none of it is left.
+    pub(crate) async fn stop(&self) -> Result<()> {
+        if let Some(claim) = self.shared.claim.upgrade() {
+            claim.abandon();
+        }
+        self.shared.task.abort();
+        self.shared.commands.closed().await;
+        // It may have been in the middle of a commit.
+        self.shared.source.settle().await
     }
 
     /// Drains to now: reads every shard to its tip, seals all buffers, and resolves once every object is in the store and

@@ -1,5 +1,5 @@
-//! Delivery streams: the records of a stream, buffered, transformed, partitioned, converted, and put into an object
-//! store under the names that Amazon Data Firehose gives.
+//! Delivery streams: records of a stream, or put directly, are taken apart, transformed, partitioned, buffered, converted, and
+//! put into an object store under the names that Amazon Data Firehose gives.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -35,11 +35,31 @@
 //! restart reads the records of sealed, undelivered objects again and creates those same names. A [`Transform`] must
 //! answer alike when it is given a record again; one that is merely out of order for a while does no harm.
 //!
+//! What is [put directly](DeliveryStream::direct) is durable when the call returns, and kept until it is delivered, however long
+//! that takes; beyond [a bound](DeliverySettings::with_backlog_bytes) nothing more is taken.
+//!
 //! Not promised: order across objects, and records that retention took while nothing read them (an
 //! [`Expired`](DeliveryEvent::Expired) event says so).
 //!
 //! A failing store is met with repeated puts, and then with back-pressure: the source is not read beyond the memory that
 //! was set, so the stream keeps the data.
+//!
+//! # Stages
+//!
+//! In this order, each only if it is set:
+//!
+//! | stage | setting | what fails goes to |
+//! |---|---|---|
+//! | aggregates of the Kinesis Producer Library are taken apart | always, where a stream is the source | (what is none is a plain record) |
+//! | decompression | [`with_decompression`](DeliverySettings::with_decompression) | `decompression-failed` |
+//! | log events are taken out of what CloudWatch Logs sends | [`with_cloudwatch_logs`](DeliverySettings::with_cloudwatch_logs) | `processing-failed` |
+//! | JSON documents, or pieces between delimiters, are taken apart | [`with_deaggregation`](DeliverySettings::with_deaggregation) | `processing-failed` |
+//! | the transform | [`with_transform`](DeliveryStreamBuilder::with_transform) | `processing-failed` |
+//! | partition keys: fields, a JQ expression, or the transform's | [`with_partition_by`](DeliverySettings::with_partition_by), [`with_partition_query`](DeliverySettings::with_partition_query) | `processing-failed`, `activePartitionExceeded` |
+//! | conversion to rows | [`with_format`](DeliverySettings::with_format) | `format-conversion-failed` |
+//!
+//! What was taken out of one record may go to many objects; each part is delivered once all the same. Changing how records are
+//! taken apart, between two openings, delivers parts again of records that were delivered in part.
 //!
 //! # Prefixes
 //!
@@ -49,7 +69,7 @@
 //! | `!{partitionKeyFromQuery:k}` | the record's top-level field `k`, named in `partition_by`, or key `k` of the JQ expression |
 //! | `!{partitionKeyFromLambda:k}` | the partition key `k` of the transform |
 //! | `!{firehose:random-string}` | eleven random characters, others at each place |
-//! | `!{firehose:error-output-type}` | `processing-failed`, `format-conversion-failed`, `activePartitionExceeded`; in the error output prefix only |
+//! | `!{firehose:error-output-type}` | `processing-failed`, `decompression-failed`, `format-conversion-failed`, `activePartitionExceeded`; in the error output prefix only |
 //!
 //! A prefix without expressions gets `yyyy/MM/dd/HH/` behind it; one with expressions needs an error output prefix that
 //! names the error type. Values of partition keys are percent-encoded as Hive does, so that none leaves its folder.

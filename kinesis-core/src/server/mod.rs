@@ -25,6 +25,8 @@
 //! `UnknownOperationException`. Names of accounts and regions in ARNs are not checked: there is one account.
 
 mod consumers;
+#[cfg(feature = "firehose")]
+mod firehose;
 mod page;
 mod records;
 mod refusal;
@@ -40,6 +42,9 @@ use wire_core::{Service, WireError};
 
 use crate::kinesis::Kinesis;
 use subscriptions::Subscriptions;
+
+#[cfg(feature = "firehose")]
+pub use firehose::{Firehose, firehose_service};
 
 /// What every operation works on.
 #[derive(Clone, Debug)]

@@ -34,6 +34,12 @@ impl StreamName {
         Ok(Self(format!("{INTERNAL}{name}").into()))
     }
 
+    /// The delivery stream that it is of.
+    #[cfg(all(feature = "firehose", feature = "server"))]
+    pub(crate) fn delivery_stream(&self) -> Option<&str> {
+        self.0.strip_prefix(INTERNAL)
+    }
+
     /// Whether it is of a stream that only a delivery stream knows of: it is in no list and has no quotas.
     pub(crate) fn is_internal(&self) -> bool {
         self.0.starts_with(INTERNAL)

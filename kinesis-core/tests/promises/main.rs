@@ -29,6 +29,8 @@ mod firehose_exactly_once;
 mod firehose_failing_store;
 #[cfg(feature = "firehose")]
 mod firehose_flush;
+#[cfg(all(feature = "firehose", feature = "server"))]
+mod firehose_opens_elsewhere;
 #[cfg(feature = "firehose")]
 mod firehose_partitions;
 #[cfg(feature = "firehose")]
@@ -66,6 +68,8 @@ mod transactions;
 mod wire_any_request;
 #[cfg(feature = "server")]
 mod wire_clients;
+#[cfg(all(feature = "firehose", feature = "server"))]
+mod wire_firehose;
 #[cfg(feature = "server")]
 mod wire_kcl;
 #[cfg(feature = "server")]

@@ -1,7 +1,7 @@
 //! Streams of kinesis-core beside what they are held against, in one run on one machine: a bare disk, a bare group commit,
 //! and other servers that speak Kinesis.
 //!
-//! In this folder: `cargo run --release -- all`, or one of `latency`, `ingest`, `replay`, `shards`, `stalled`, `http`, `soak`. For
+//! In this folder: `cargo run --release -- all`, or one of `latency`, `ingest`, `replay`, `shards`, `stalled`, `firehose`, `http`, `soak`. For
 //! `http` a peer is any server that is running: `--peer ferrokinesis=http://127.0.0.1:4570`.
 #![allow(
     clippy::print_stdout,
@@ -12,6 +12,7 @@
 
 mod bare;
 mod client;
+mod firehose;
 mod http;
 mod ingest;
 mod latency;
@@ -68,6 +69,8 @@ enum What {
     Shards,
     /// What one consumer that stands still costs nine others
     Stalled,
+    /// JSON to Parquet by partitions, beside DuckDB and pyarrow
+    Firehose,
     /// Over HTTP, beside other servers
     Http {
         /// NAME=URL of a server that is running
@@ -101,6 +104,7 @@ async fn main() {
         What::Replay { mib } => replay::run(dir, mib).await,
         What::Shards => shards::run(dir).await,
         What::Stalled => stalled::run(dir, secs).await,
+        What::Firehose => firehose::run(dir).await,
         What::Http { peers } => http::run(dir, secs, &peers).await,
         What::Soak { minutes, batches } => soak::run(dir, minutes, batches).await,
         What::All => {
@@ -109,6 +113,7 @@ async fn main() {
             replay::run(dir, 2048).await;
             shards::run(dir).await;
             stalled::run(dir, secs).await;
+            firehose::run(dir).await;
             http::run(dir, secs, &[]).await;
         }
     }
