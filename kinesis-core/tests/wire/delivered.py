@@ -50,7 +50,7 @@ if kind == "parquet":
 
     table = pyarrow.dataset.dataset([str(path) for path in files], format="parquet").to_table()
     print("pyarrow", table.num_rows, sum(table["id"].to_pylist()))
-    found = duckdb.sql(f"select count(*), sum(id) from read_parquet('{folder}/**/*.parquet', hive_partitioning = true)")
+    found = duckdb.connect().execute(f"select count(*), sum(id) from read_parquet('{folder}/**/*.parquet', hive_partitioning = true)")
     print("duckdb", *found.fetchone())
 else:
     import cramjam
