@@ -170,12 +170,13 @@ impl Firehose {
             // One that an app works with.
             return Err(exists().into());
         }
-        if let Err(error) = self.start(name, definition.clone(), internal.clone()).await {
+        // Before it works: one that works without a definition would be taken for an app's.
+        store(&internal, &definition).await?;
+        if let Err(error) = self.start(name, definition, internal.clone()).await {
             // Nobody has heard of it yet.
-            let _ = internal.delete().await;
+            internal.delete().await?;
             return Err(error.into());
         }
-        store(&internal, &definition).await?;
         Ok(())
     }
 
