@@ -85,17 +85,7 @@ impl DeliveryStream {
     /// A delivery stream of this name (1 to 64 of `a-z A-Z 0-9 _ . -`) from `source` to `store`. Its state lives in the
     /// source under that name: opened again, it goes on where it was.
     pub fn builder(name: impl Into<String>, source: DataStream, store: Arc<dyn ObjectStore>) -> DeliveryStreamBuilder {
-        DeliveryStreamBuilder {
-            name: name.into(),
-            source: Source::Stream(source),
-            store,
-            settings: DeliverySettings::default(),
-            transform: None,
-            schema: SchemaSource::default(),
-            clock: None,
-            listener: None,
-            seed: None,
-        }
+        DeliveryStreamBuilder::new(name.into(), Source::Stream(source), store)
     }
 
     /// A delivery stream of this name from [`put_record`](Self::put_record) to `store`. What was accepted lies in `kinesis`
@@ -120,17 +110,7 @@ impl DeliveryStream {
     /// # }
     /// ```
     pub fn direct(name: impl Into<String>, kinesis: Kinesis, store: Arc<dyn ObjectStore>) -> DeliveryStreamBuilder {
-        DeliveryStreamBuilder {
-            name: name.into(),
-            source: Source::Direct(kinesis),
-            store,
-            settings: DeliverySettings::default(),
-            transform: None,
-            schema: SchemaSource::default(),
-            clock: None,
-            listener: None,
-            seed: None,
-        }
+        DeliveryStreamBuilder::new(name.into(), Source::Direct(kinesis), store)
     }
 
     /// The name.
@@ -344,6 +324,20 @@ impl fmt::Debug for DeliveryStreamBuilder {
 }
 
 impl DeliveryStreamBuilder {
+    fn new(name: String, source: Source, store: Arc<dyn ObjectStore>) -> Self {
+        Self {
+            name,
+            source,
+            store,
+            settings: DeliverySettings::default(),
+            transform: None,
+            schema: SchemaSource::default(),
+            clock: None,
+            listener: None,
+            seed: None,
+        }
+    }
+
     /// How to buffer, partition, convert and retry.
     pub fn with_settings(mut self, settings: DeliverySettings) -> Self {
         self.settings = settings;
@@ -440,12 +434,13 @@ impl DeliveryStreamBuilder {
             router: Arc::new(router),
             clock: Arc::clone(&clock),
         };
-        let backlog_bytes = self.settings.backlog_bytes();
+        let (backlog_bytes, zone) = (self.settings.backlog_bytes(), self.settings.zone()?);
         let mut worker = Worker {
             name: self.name.clone(),
             consumer,
             settings: self.settings,
             prefixes,
+            zone,
             schema: self.schema,
             stages,
             deliverer: Arc::new(deliverer),

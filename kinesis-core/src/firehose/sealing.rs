@@ -84,7 +84,7 @@ impl Worker {
 
     /// The object that a buffer becomes.
     fn promise(&mut self, key: BufferKey, buffer: &Buffer, schema: Option<u64>) -> Result<SealedObject> {
-        let oldest = buffer.oldest().with_timezone(&self.settings.zone()?);
+        let oldest = buffer.oldest().with_timezone(&self.zone);
         let suffix = ObjectSuffix::new(&self.name, self.ledger.version, oldest, &mut self.rng);
         let format = self.settings.format();
         let (partition, failed) = match key {

@@ -442,9 +442,7 @@ impl DeliverySettings {
             None => Ok(()),
         }
     }
-}
 
-impl DeliverySettings {
     fn check_file_extension(&self) -> Result<()> {
         let extension = self.file_extension.as_deref().unwrap_or_default();
         let plain = |c: char| c.is_ascii_digit() || c.is_ascii_lowercase() || "!-_.*'()".contains(c);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use durable_core::Clock;
 use futures::future::{BoxFuture, OptionFuture};
 use rand::Rng;
@@ -56,6 +57,7 @@ pub(super) struct Worker {
     pub(super) consumer: String,
     pub(super) settings: DeliverySettings,
     pub(super) prefixes: Prefixes,
+    pub(super) zone: Tz,
     pub(super) schema: SchemaSource,
     pub(super) stages: Stages,
     pub(super) deliverer: Arc<Deliverer>,

@@ -56,13 +56,16 @@ struct Api {
 /// The longest request: 10 MiB of records, in base64, and what is around them.
 const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+fn too_large() -> WireError {
+    WireError::new("SerializationException", "Request size exceeds the limit")
+}
+
 /// Kinesis Data Streams as a service of a port. It keeps the instance open.
 #[must_use]
 pub fn service(kinesis: Kinesis) -> Service<impl Clone + Send + Sync + 'static> {
     let api = Api { kinesis, subscriptions: Arc::default() };
-    let too_large = WireError::new("SerializationException", "Request size exceeds the limit");
     Service::new("kinesis", "Kinesis_20131202", api)
-        .with_body_limit(BODY_BYTES_MAX, too_large)
+        .with_body_limit(BODY_BYTES_MAX, too_large())
         .operation("AddTagsToStream", tags::add_tags_to_stream)
         .operation("CreateStream", streams::create_stream)
         .operation("DecreaseStreamRetentionPeriod", streams::decrease_stream_retention_period)

@@ -10,7 +10,7 @@ import sys
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from refusal import refused
 
 ROLE = "arn:aws:iam::000000000000:role/firehose"
 BUCKET = "arn:aws:s3:::lake"
@@ -24,17 +24,6 @@ firehose = boto3.client(
     config=Config(retries={"total_max_attempts": 1}, parameter_validation=False),
 )
 firehose.meta.events.register("before-call.firehose.*", lambda model, **_: called.add(model.name))
-
-
-def refused(code, call, message=None, **arguments):
-    try:
-        call(**arguments)
-    except ClientError as error:
-        found = error.response["Error"]
-        assert found["Code"] == code, (code, found)
-        assert message is None or message in found["Message"], (message, found["Message"])
-        return
-    raise AssertionError(f"{call} {arguments} was not refused with {code}")
 
 
 def destination(**members):

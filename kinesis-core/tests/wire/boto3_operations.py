@@ -11,7 +11,7 @@ import time
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from refusal import refused
 
 ACCOUNT = "000000000000"
 MAX_HASH = str((1 << 128) - 1)
@@ -25,18 +25,6 @@ kinesis = boto3.client(
     config=Config(retries={"total_max_attempts": 1}, parameter_validation=False),
 )
 kinesis.meta.events.register("before-call.kinesis.*", lambda model, **_: called.add(model.name))
-
-
-def refused(code, call, message=None, **arguments):
-    try:
-        call(**arguments)
-    except ClientError as error:
-        found = error.response["Error"]
-        assert found["Code"] == code, (code, found)
-        assert message is None or message in found["Message"], (message, found["Message"])
-        assert error.response["ResponseMetadata"]["RequestId"], error.response
-        return
-    raise AssertionError(f"{call} {arguments} was not refused with {code}")
 
 
 def summary(name="s"):

@@ -2,6 +2,8 @@
 //!
 //! Invariant: a delivery stream that exists is `ACTIVE` and has one destination.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use wire_core::{Context, Timestamp, Validation, WireError};
@@ -40,6 +42,18 @@ pub(super) fn name_rules(validation: Validation, name: Option<&str>) -> Validati
         "[a-zA-Z0-9_.-]+",
         |name| !name.is_empty() && plain(name),
     )
+}
+
+/// The delivery stream that a request names, if the request keeps the rules.
+pub(super) fn named(
+    firehose: &Firehose,
+    rules: Validation,
+    name: Option<&str>,
+    request: &Context,
+) -> Result<Arc<Opened>, WireError> {
+    rules.finish()?;
+    let name = name.unwrap_or_default();
+    firehose.opened(name).map_err(refused(name, request))
 }
 
 fn arn(name: &str, request: &Context) -> String {
@@ -165,10 +179,8 @@ pub(super) async fn delete_delivery_stream(
     input: DeleteDeliveryStreamInput,
 ) -> Result<Done, WireError> {
     let name = input.delivery_stream_name.as_deref();
-    name_rules(Validation::new(), name).finish()?;
-    let name = name.unwrap_or_default();
-    firehose.opened(name).map_err(refused(name, &request))?;
-    firehose.delete(name).await?;
+    let opened = named(&firehose, name_rules(Validation::new(), name), name, &request)?;
+    firehose.delete(&opened.name).await?;
     Ok(Done {})
 }
 
@@ -242,9 +254,8 @@ pub(super) async fn describe_delivery_stream(
     input: DescribeDeliveryStreamInput,
 ) -> Result<DescribeDeliveryStreamOutput, WireError> {
     let name = input.delivery_stream_name.as_deref();
-    name_rules(Validation::new(), name).finish()?;
-    let name = name.unwrap_or_default();
-    let opened = firehose.opened(name).map_err(refused(name, &request))?;
+    let opened = named(&firehose, name_rules(Validation::new(), name), name, &request)?;
+    let name = opened.name.as_str();
     let is_behind = input.exclusive_start_destination_id.is_some_and(|after| after.as_str() >= DESTINATION_ID);
     let Definition { version, source, destination, .. } = opened.definition.clone();
     let described = destination.described();
@@ -338,12 +349,11 @@ pub(super) async fn update_destination(
 ) -> Result<Done, WireError> {
     let name = input.delivery_stream_name.as_deref();
     let (version, id) = (input.current_delivery_stream_version_id.as_deref(), input.destination_id.as_deref());
-    name_rules(Validation::new(), name)
+    let rules = name_rules(Validation::new(), name)
         .require("currentDeliveryStreamVersionId", version)
-        .require("destinationId", id)
-        .finish()?;
-    let (name, version) = (name.unwrap_or_default(), version.unwrap_or_default());
-    firehose.opened(name).map_err(refused(name, &request))?;
+        .require("destinationId", id);
+    let opened = named(&firehose, rules, name, &request)?;
+    let (name, version) = (opened.name.as_str(), version.unwrap_or_default());
     if id != Some(DESTINATION_ID) {
         let message = format!("Destination Id {} not found", id.unwrap_or_default());
         return Err(invalid(message));
@@ -391,8 +401,6 @@ pub(super) async fn stop_delivery_stream_encryption(
     input: EncryptionInput,
 ) -> Result<Done, WireError> {
     let name = input.delivery_stream_name.as_deref();
-    name_rules(Validation::new(), name).finish()?;
-    let name = name.unwrap_or_default();
-    firehose.opened(name).map_err(refused(name, &request))?;
+    named(&firehose, name_rules(Validation::new(), name), name, &request)?;
     Ok(Done {})
 }

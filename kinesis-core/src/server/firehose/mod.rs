@@ -12,7 +12,7 @@ use wire_core::{Context, Service, WireError};
 
 pub use registry::Firehose;
 
-use super::BODY_BYTES_MAX;
+use super::{BODY_BYTES_MAX, too_large};
 use crate::error::Error;
 use durable_core::ErrorKind;
 
@@ -38,9 +38,8 @@ use durable_core::ErrorKind;
 /// Encryption at rest by KMS cannot be started.
 #[must_use]
 pub fn firehose_service(firehose: Firehose) -> Service<impl Clone + Send + Sync + 'static> {
-    let too_large = WireError::new("SerializationException", "Request size exceeds the limit");
     Service::new("firehose", "Firehose_20150804", firehose)
-        .with_body_limit(BODY_BYTES_MAX, too_large)
+        .with_body_limit(BODY_BYTES_MAX, too_large())
         .operation("CreateDeliveryStream", delivery_streams::create_delivery_stream)
         .operation("DeleteDeliveryStream", delivery_streams::delete_delivery_stream)
         .operation("DescribeDeliveryStream", delivery_streams::describe_delivery_stream)

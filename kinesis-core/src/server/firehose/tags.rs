@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use wire_core::{Context, Validation, WireError};
 
 use super::super::refusal::invalid;
-use super::delivery_streams::name_rules;
-use super::{Firehose, refused};
+use super::Firehose;
+use super::delivery_streams::{name_rules, named};
 use crate::limits::{TAG_KEY_CHARS_MAX, TAG_VALUE_CHARS_MAX, TAGS_MAX};
 
 const LIST_MAX: usize = 50;
@@ -52,11 +52,9 @@ pub(super) async fn tag_delivery_stream(
     let name = input.delivery_stream_name.as_deref();
     let rules = name_rules(Validation::new(), name).require("tags", input.tags.as_ref());
     let tags = input.tags.unwrap_or_default();
-    tag_rules(rules, &tags)?.finish()?;
-    let name = name.unwrap_or_default();
-    firehose.opened(name).map_err(refused(name, &request))?;
+    let opened = named(&firehose, tag_rules(rules, &tags)?, name, &request)?;
     firehose
-        .change(name, |mut definition| {
+        .change(&opened.name, |mut definition| {
             definition.tags.extend(tags.into_iter().map(|tag| (tag.key, tag.value)));
             if definition.tags.len() > TAGS_MAX {
                 let message = format!("A delivery stream has at most {TAGS_MAX} tags.");
@@ -81,12 +79,11 @@ pub(super) async fn untag_delivery_stream(
     input: UntagDeliveryStreamInput,
 ) -> Result<Done, WireError> {
     let name = input.delivery_stream_name.as_deref();
-    name_rules(Validation::new(), name).require("tagKeys", input.tag_keys.as_ref()).finish()?;
-    let name = name.unwrap_or_default();
-    firehose.opened(name).map_err(refused(name, &request))?;
+    let rules = name_rules(Validation::new(), name).require("tagKeys", input.tag_keys.as_ref());
+    let opened = named(&firehose, rules, name, &request)?;
     let keys = input.tag_keys.unwrap_or_default();
     firehose
-        .change(name, |mut definition| {
+        .change(&opened.name, |mut definition| {
             definition.tags.retain(|key, _| !keys.contains(key));
             Ok(definition)
         })
@@ -115,9 +112,8 @@ pub(super) async fn list_tags_for_delivery_stream(
     input: ListTagsForDeliveryStreamInput,
 ) -> Result<ListTagsForDeliveryStreamOutput, WireError> {
     let name = input.delivery_stream_name.as_deref();
-    name_rules(Validation::new(), name).range("limit", input.limit.as_ref(), 1..=LIST_MAX).finish()?;
-    let name = name.unwrap_or_default();
-    let opened = firehose.opened(name).map_err(refused(name, &request))?;
+    let rules = name_rules(Validation::new(), name).range("limit", input.limit.as_ref(), 1..=LIST_MAX);
+    let opened = named(&firehose, rules, name, &request)?;
     let after = input.exclusive_start_tag_key;
     let mut rest = opened.definition.tags.iter().filter(|(key, _)| after.as_ref().is_none_or(|after| *key > after));
     let tag = |(key, value): (&String, &String)| Tag { key: key.clone(), value: value.clone() };
