@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::time::Duration;
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
 use super::error_output::{ErrorOutputType, Failure};
@@ -25,6 +26,22 @@ const RECORD_OVERHEAD_BYTES: usize = 64;
 pub(super) enum BufferKey {
     Partition(PartitionKeys),
     Failed(ErrorOutputType),
+    /// Left out by the transform, and only backed up.
+    Dropped,
+}
+
+/// What is pushed into a buffer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Push<'a> {
+    pub(super) sequence_number: SequenceNumber,
+    pub(super) part: Part,
+    pub(super) arrival: DateTime<Utc>,
+    /// What is delivered.
+    pub(super) data: &'a [u8],
+    /// What it came as, if that is backed up and differs.
+    pub(super) source: Option<&'a [u8]>,
+    /// The record that was read before it from the same shard.
+    pub(super) previous: Option<SequenceNumber>,
 }
 
 /// One record's place in its buffer.
@@ -43,6 +60,8 @@ pub(super) struct Buffer {
     entries: Vec<Entry>,
     failures: BTreeMap<usize, Failure>,
     failure_bytes: usize,
+    sources: BTreeMap<usize, Box<[u8]>>,
+    source_bytes: usize,
     members: BTreeMap<ShardId, RangeSet>,
     runs: usize,
     /// For each shard the record that was read before the first that is in here.
@@ -52,16 +71,13 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    /// Adds a record, or a part of one; `previous` is the record that was read before it from the same shard.
-    pub(super) fn push(
-        &mut self,
-        sequence_number: SequenceNumber,
-        part: Part,
-        arrival: DateTime<Utc>,
-        data: &[u8],
-        failure: Option<Failure>,
-        previous: Option<SequenceNumber>,
-    ) {
+    /// Adds a record, or a part of one.
+    pub(super) fn push(&mut self, record: Push<'_>, failure: Option<Failure>) {
+        let Push { sequence_number, part, arrival, data, source, previous } = record;
+        if let Some(source) = source {
+            self.source_bytes += source.len();
+            self.sources.insert(self.entries.len(), source.into());
+        }
         if let Some(failure) = failure {
             self.failure_bytes += failure.message.len();
             self.failures.insert(self.entries.len(), failure);
@@ -84,7 +100,7 @@ impl Buffer {
 
     /// Bytes in memory.
     pub(super) fn bytes(&self) -> usize {
-        self.data.len() + self.failure_bytes + self.entries.len() * RECORD_OVERHEAD_BYTES
+        self.data.len() + self.source_bytes + self.failure_bytes + self.entries.len() * RECORD_OVERHEAD_BYTES
     }
 
     pub(super) fn payload_bytes(&self) -> usize {
@@ -101,6 +117,25 @@ impl Buffer {
 
     pub(super) fn members(&self) -> &BTreeMap<ShardId, RangeSet> {
         &self.members
+    }
+
+    /// What each record came as.
+    pub(super) fn sources(&self) -> impl Iterator<Item = &[u8]> {
+        self.records().enumerate().map(|(at, (_, data, _))| self.sources.get(&at).map_or(data, |source| source))
+    }
+
+    /// Each record that has not failed, with its payload, which is not copied.
+    pub(super) fn into_kept(self) -> Vec<(Entry, Bytes)> {
+        let data = Bytes::from(self.data);
+        let mut kept = Vec::with_capacity(self.entries.len() - self.failures.len());
+        let mut start = 0;
+        for (at, entry) in self.entries.into_iter().enumerate() {
+            if !self.failures.contains_key(&at) {
+                kept.push((entry, data.slice(start..entry.end)));
+            }
+            start = entry.end;
+        }
+        kept
     }
 
     /// Each record with its payload and, if it has failed, why.
@@ -250,6 +285,11 @@ mod tests {
         SequenceNumber::new(1, ShardId::new(shard), index, 2)
     }
 
+    fn record(index: u64, part: Part, data: &[u8], previous: Option<SequenceNumber>) -> Push<'_> {
+        let (sequence_number, arrival) = (number(0, index), DateTime::UNIX_EPOCH);
+        Push { sequence_number, part, arrival, data, source: None, previous }
+    }
+
     fn key(day: &str) -> BufferKey {
         BufferKey::Partition(PartitionKeys::new([("day", day)]))
     }
@@ -257,7 +297,7 @@ mod tests {
     fn push(buffers: &mut Buffers, day: &str, index: u64, previous: Option<u64>, now: u64) {
         buffers.with_buffer(&key(day), Duration::from_secs(now), |buffer| {
             let previous = previous.map(|previous| number(0, previous));
-            buffer.push(number(0, index), Part::WHOLE, DateTime::UNIX_EPOCH, b"0123456789", None, previous);
+            buffer.push(record(index, Part::WHOLE, b"0123456789", previous), None);
         });
     }
 
@@ -281,12 +321,23 @@ mod tests {
         let mut buffer = Buffer::default();
         let part = |number, is_last| Part { number, is_last };
         for (part, previous) in [(part(1, false), 3), (part(3, true), 3)] {
-            buffer.push(number(0, 5), part, DateTime::UNIX_EPOCH, b"x", None, Some(number(0, previous)));
+            buffer.push(record(5, part, b"x", Some(number(0, previous))), None);
         }
-        buffer.push(number(0, 9), part(0, false), DateTime::UNIX_EPOCH, b"x", None, Some(number(0, 5)));
+        buffer.push(record(9, part(0, false), b"x", Some(number(0, 5))), None);
         let runs: Vec<_> = buffer.members()[&ShardId::new(0)].iter().collect();
         let first = place::first;
         assert_eq!(runs, [(first(5) + 1, first(5) + 1), (first(5) + 3, first(9))]);
+    }
+
+    #[test]
+    fn what_is_kept_and_what_it_came_as() {
+        let mut buffer = Buffer::default();
+        buffer.push(Push { source: Some(b"a"), ..record(1, Part::WHOLE, b"A", None) }, None);
+        buffer.push(record(2, Part::WHOLE, b"b", None), Some(Failure::transform("no".to_owned())));
+        buffer.push(record(3, Part::WHOLE, b"c", None), None);
+        assert_eq!(buffer.sources().collect::<Vec<_>>(), [b"a", b"b", b"c"]);
+        let kept: Vec<_> = buffer.into_kept().into_iter().map(|(entry, data)| (entry.sequence_number, data)).collect();
+        assert_eq!(kept, [(number(0, 1), Bytes::from("A")), (number(0, 3), Bytes::from("c"))]);
     }
 
     #[test]

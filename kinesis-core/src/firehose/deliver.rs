@@ -13,7 +13,8 @@ use tokio::sync::Semaphore;
 
 use super::buffer::Buffer;
 use super::claim::Claim;
-use super::encode::{Encoded, FailedLines, encode};
+use super::destination::Destination;
+use super::encode::{Encoded, FailedLines, Payload, Shape, encode};
 use super::error_output::ErrorOutputType;
 use super::event::{Announcer, Delivered, DeliveryEvent, Rejected, Retrying};
 use super::ledger::SealedObject;
@@ -21,10 +22,14 @@ use super::metrics::SharedMetrics;
 use super::retry::Backoff;
 use crate::{Error, ErrorKind, Result};
 
-/// Puts objects.
-#[derive(Debug)]
+/// Puts objects, or hands their records over.
 pub(super) struct Deliverer {
     pub(super) store: Arc<dyn ObjectStore>,
+    /// Where backups of what records came as go.
+    pub(super) backup_store: Arc<dyn ObjectStore>,
+    /// What takes the records in place of the store.
+    pub(super) destination: Option<Arc<dyn Destination>>,
+    pub(super) destination_retry_duration: Duration,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) announcer: Announcer,
     pub(super) metrics: SharedMetrics,
@@ -54,7 +59,7 @@ struct Put {
 }
 
 impl Deliverer {
-    /// Delivers an object and its failed records; resolves once both are in the store and were announced.
+    /// Delivers an object, its failed records and the backup of both; resolves once all are in place and were announced.
     ///
     /// # Errors
     ///
@@ -63,14 +68,22 @@ impl Deliverer {
     pub(super) async fn deliver(&self, sealed: Sealed) -> Result<()> {
         let Sealed { object, buffer, schema, seed, .. } = sealed;
         let (object, encoded) = self.encode(object, buffer, schema).await?;
-        // Failed records first: once the data is there, nothing of the object is missing.
+        // The data last: once it is there, nothing of the object is missing.
+        if let Some(backup) = encoded.backup {
+            let path = parse(object.backup.as_ref().map(|backup| backup.path.as_str()))?;
+            self.put(&self.backup_store, &path, backup, seed).await?;
+            self.metrics.lock().backup_objects += 1;
+        }
         for (output, failed) in encoded.failed {
-            self.deliver_failed(&object, output, failed, seed).await?;
+            self.deliver_failed(&object, output, failed, "", seed).await?;
         }
-        if let Some(data) = encoded.data {
-            self.deliver_data(&object, data, encoded.rows, seed).await?;
+        match (encoded.payload, &self.destination) {
+            (Payload::Object { data, rows }, _) => self.deliver_data(&object, data, rows, seed).await,
+            (Payload::Records(records), Some(destination)) => {
+                self.hand_over(destination.as_ref(), &object, records, seed).await
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Encodes on a blocking thread, a bounded number at once.
@@ -82,8 +95,9 @@ impl Deliverer {
     ) -> Result<(SealedObject, Encoded)> {
         let _permit = self.conversions.acquire().await.map_err(|_| Error::closed())?;
         let ended = self.clock.now();
+        let shape = if self.destination.is_some() { Shape::Records } else { Shape::Object };
         let encoding = tokio::task::spawn_blocking(move || {
-            let encoded = encode(&object, &buffer, schema, ended)?;
+            let encoded = encode(&object, buffer, schema, shape, ended)?;
             Ok((object, encoded))
         });
         encoding
@@ -94,7 +108,7 @@ impl Deliverer {
     async fn deliver_data(&self, object: &SealedObject, data: Bytes, rows: u64, seed: u64) -> Result<()> {
         let path = parse(object.path.as_deref())?;
         let bytes = data.len() as u64;
-        let put = self.put(&path, data, seed).await?;
+        let put = self.put(&self.store, &path, data, seed).await?;
         {
             let mut metrics = self.metrics.lock();
             metrics.delivered_objects += 1;
@@ -108,16 +122,20 @@ impl Deliverer {
         Ok(())
     }
 
-    async fn deliver_failed(
+    /// Puts failed records under the name that was promised for them, with `suffix` behind it.
+    pub(super) async fn deliver_failed(
         &self,
         object: &SealedObject,
         output: ErrorOutputType,
         failed: FailedLines,
+        suffix: &str,
         seed: u64,
     ) -> Result<()> {
-        let path = parse(object.errors.get(&output).map(String::as_str))?;
+        // Before a restart there may have been another destination.
+        let promised = object.errors.get(&output).or_else(|| object.errors.get(&ErrorOutputType::ProcessingFailed));
+        let path = parse(promised.map(|path| format!("{path}{suffix}")).as_deref())?;
         let FailedLines { lines, records, first_reason } = failed;
-        self.put(&path, lines.into(), seed).await?;
+        self.put(&self.store, &path, lines.into(), seed).await?;
         self.metrics.lock().rejected_records += records;
         tracing::warn!(%path, records, %output, reason = first_reason, "records put aside");
         self.announcer.announce(DeliveryEvent::Rejected(Rejected { path, output, records, first_reason })).await;
@@ -125,12 +143,12 @@ impl Deliverer {
     }
 
     /// Creates an object, as often as it takes.
-    async fn put(&self, path: &Path, data: Bytes, seed: u64) -> Result<Put> {
+    async fn put(&self, store: &Arc<dyn ObjectStore>, path: &Path, data: Bytes, seed: u64) -> Result<Put> {
         let started = self.clock.monotonic();
         let mut backoff = Backoff::new(seed);
         loop {
             let attempts = backoff.failures() + 1;
-            let failure = match self.put_once(path, data.clone()).await {
+            let failure = match self.put_once(store, path, data.clone()).await {
                 Ok(()) => return Ok(Put { attempts, existed: false }),
                 Err(StoreError::AlreadyExists { .. }) => return Ok(Put { attempts, existed: true }),
                 Err(error) if is_hopeless(&error) => {
@@ -151,14 +169,14 @@ impl Deliverer {
             }
             self.metrics.lock().retries += 1;
             tracing::warn!(%path, attempts, ?wait, error = %failure, "put failed");
-            let retrying = Retrying { path: path.clone(), attempt: attempts, wait, reason: failure.to_string() };
+            let retrying = Retrying { target: path.to_string(), attempt: attempts, wait, reason: failure.to_string() };
             self.announcer.announce(DeliveryEvent::Retrying(retrying)).await;
             self.clock.sleep(wait).await;
         }
     }
 
-    async fn put_once(&self, path: &Path, data: Bytes) -> Result<(), StoreError> {
-        let put = self.store.put_opts(path, data.into(), PutOptions::from(PutMode::Create));
+    async fn put_once(&self, store: &Arc<dyn ObjectStore>, path: &Path, data: Bytes) -> Result<(), StoreError> {
+        let put = store.put_opts(path, data.into(), PutOptions::from(PutMode::Create));
         tokio::select! {
             put = put => put.map(drop),
             () = self.clock.sleep(self.put_timeout) => Err(StoreError::Generic {

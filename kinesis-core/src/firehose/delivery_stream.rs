@@ -20,6 +20,7 @@ use tokio::task::AbortHandle;
 use super::buffer::Buffers;
 use super::claim::Claim;
 use super::deliver::Deliverer;
+use super::destination::Destination;
 use super::direct_put::{DirectPut, PUT_RECORD_BATCH_BYTES_MAX, PUT_RECORD_BATCH_MAX};
 use super::event::{Announcer, DeliveryEvent, Listener};
 use super::intake::Stages;
@@ -304,6 +305,8 @@ pub struct DeliveryStreamBuilder {
     schema: SchemaSource,
     clock: Option<Arc<dyn Clock>>,
     listener: Option<Listener>,
+    destination: Option<Arc<dyn Destination>>,
+    backup_store: Option<Arc<dyn ObjectStore>>,
     seed: Option<u64>,
 }
 
@@ -334,6 +337,8 @@ impl DeliveryStreamBuilder {
             schema: SchemaSource::default(),
             clock: None,
             listener: None,
+            destination: None,
+            backup_store: None,
             seed: None,
         }
     }
@@ -347,6 +352,22 @@ impl DeliveryStreamBuilder {
     /// What changes records before they are partitioned.
     pub fn with_transform(mut self, transform: impl Transform) -> Self {
         self.transform = Some(Arc::new(transform));
+        self
+    }
+
+    /// What takes the records in place of the store: there, only failed records and a
+    /// [backup](DeliverySettings::with_source_backup) are put then, and the prefix names nothing. Partition keys, Parquet,
+    /// compression and separators are for the store, and refused.
+    ///
+    /// Records are delivered at least once: those of a request whose answer was lost come again, under the same ids.
+    pub fn with_destination(mut self, destination: impl Destination) -> Self {
+        self.destination = Some(Arc::new(destination));
+        self
+    }
+
+    /// Another store for the [backup](DeliverySettings::with_source_backup).
+    pub fn with_backup_store(mut self, store: Arc<dyn ObjectStore>) -> Self {
+        self.backup_store = Some(store);
         self
     }
 
@@ -417,7 +438,10 @@ impl DeliveryStreamBuilder {
         let (followers, _) = broadcast::channel(EVENTS_KEPT);
         let metrics = SharedMetrics::default();
         let deliverer = Deliverer {
+            backup_store: self.backup_store.unwrap_or_else(|| Arc::clone(&self.store)),
             store: self.store,
+            destination: self.destination,
+            destination_retry_duration: self.settings.destination_retry_duration(),
             clock: Arc::clone(&clock),
             announcer: Announcer { listener: self.listener, followers: followers.clone() },
             metrics: metrics.clone(),
@@ -494,6 +518,9 @@ impl DeliveryStreamBuilder {
                 ErrorKind::InvalidInput,
                 format!("the prefix of delivery stream '{name}' names keys of a transform, and there is none"),
             ));
+        }
+        if self.destination.is_some() {
+            self.settings.check_for_destination()?;
         }
         match &self.schema.0 {
             Kind::Fixed(schema) => check_schema(schema),

@@ -28,13 +28,33 @@ use crate::{Error, ErrorKind, Result};
 /// How much goes into one block of Hadoop's Snappy: what its codec reads at once unless it is told otherwise.
 const HADOOP_BLOCK_BYTES: usize = 256 * 1024;
 
-/// The bytes of a sealed object and of its failed records.
+/// The bytes of a sealed object, of its failed records, and of what they came as.
 #[derive(Debug, Default)]
 pub(super) struct Encoded {
-    /// None without rows: no object is made.
-    pub(super) data: Option<Bytes>,
-    pub(super) rows: u64,
+    pub(super) payload: Payload,
     pub(super) failed: BTreeMap<ErrorOutputType, FailedLines>,
+    pub(super) backup: Option<Bytes>,
+}
+
+/// What is delivered of a sealed object.
+#[derive(Debug, Default)]
+pub(super) enum Payload {
+    /// There are no rows: no object is made.
+    #[default]
+    Nothing,
+    Object {
+        data: Bytes,
+        rows: u64,
+    },
+    /// For a destination that takes records one by one.
+    Records(Vec<(Entry, Bytes)>),
+}
+
+/// What becomes of the records that have not failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    Object,
+    Records,
 }
 
 /// Lines of failed records.
@@ -52,27 +72,30 @@ pub(super) struct FailedLines {
 /// `InvalidInput` if the schema has types that JSON is not decoded to, `Internal` if a writer fails.
 pub(super) fn encode(
     object: &SealedObject,
-    buffer: &Buffer,
+    buffer: Buffer,
     schema: Option<SchemaRef>,
+    shape: Shape,
     ended: DateTime<Utc>,
 ) -> Result<Encoded> {
     let mut encoder = Encoder { encoded: Encoded::default(), ended };
-    let kept = |encoder: &mut Encoder| {
-        let mut kept = Vec::with_capacity(buffer.len());
-        for (entry, data, failure) in buffer.records() {
-            match failure {
-                Some(failure) => encoder.fail(entry, data, failure),
-                None => kept.push((entry, data)),
-            }
+    if let Some(backup) = &object.backup {
+        let format = RecordsFormat::new().with_compression(backup.compression);
+        encoder.encoded.backup = Some(concatenate(buffer.sources(), format, &backup.path)?);
+    }
+    let mut kept = Vec::with_capacity(buffer.len());
+    for (entry, data, failure) in buffer.records() {
+        match failure {
+            Some(failure) => encoder.fail(entry, data, failure),
+            None => kept.push((entry, data)),
         }
-        kept
-    };
-    let kept = kept(&mut encoder);
+    }
     match object.format {
-        _ if kept.is_empty() => {}
+        _ if kept.is_empty() || object.path.is_none() => {}
+        _ if shape == Shape::Records => encoder.encoded.payload = Payload::Records(buffer.into_kept()),
         OutputFormat::Records(format) => {
-            let name = object.path.as_deref().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
-            encoder.concatenate(&kept, format, name)?;
+            let records = kept.iter().map(|(_, data)| *data);
+            let data = concatenate(records, format, object.path.as_deref().unwrap_or_default())?;
+            encoder.encoded.payload = Payload::Object { data, rows: kept.len() as u64 };
         }
         OutputFormat::Parquet(format) => {
             let schema = schema.ok_or_else(|| {
@@ -98,38 +121,17 @@ impl Encoder {
         failed.records += 1;
         let sequence_number = entry.sequence_number.to_string();
         let record = FailedRecord {
-            failure,
+            output: failure.output,
+            code: failure.code,
+            message: &failure.message,
             attempts: 1,
             arrival: entry.arrival,
             data,
             sequence_number: &sequence_number,
             sub_sequence_number: (entry.part != Part::WHOLE).then_some(entry.part.number),
+            members: &[],
         };
         write_line(record, self.ended, &mut failed.lines);
-    }
-
-    fn concatenate(&mut self, records: &[(&Entry, &[u8])], format: RecordsFormat, name: &str) -> Result<()> {
-        let bytes = match format.compression() {
-            Compression::None => write_records(records, format.separator(), Vec::new()),
-            Compression::Gzip => {
-                let gzip = GzEncoder::new(Vec::new(), flate2::Compression::default());
-                write_records(records, format.separator(), gzip).and_then(GzEncoder::finish)
-            }
-            Compression::Zip => zip(records, format.separator(), name),
-            Compression::Snappy => {
-                let snappy = snap::write::FrameEncoder::new(Vec::new());
-                write_records(records, format.separator(), snappy)
-                    .and_then(|snappy| snappy.into_inner().map_err(snap::write::IntoInnerError::into_error))
-            }
-            Compression::HadoopSnappy => {
-                write_records(records, format.separator(), Vec::new()).and_then(|plain| hadoop_snappy(&plain))
-            }
-        };
-        let bytes = bytes
-            .map_err(|error| Error::new(ErrorKind::Internal, "records could not be compressed").with_source(error))?;
-        self.encoded.rows = records.len() as u64;
-        self.encoded.data = Some(bytes.into());
-        Ok(())
     }
 
     fn convert(&mut self, records: &[(&Entry, &[u8])], format: ParquetFormat, schema: SchemaRef) -> Result<()> {
@@ -138,6 +140,7 @@ impl Encoder {
         let rows = rows.map_err(|error| Error::new(error.kind(), error.message().to_owned()).with_source(error))?;
         let mut rows = rows.with_misfit(Misfit::RejectRow);
         let mut writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties(format))).map_err(internal)?;
+        let mut rows_kept = 0;
         for chunk in records.chunks(BATCH_ROWS) {
             let refused: Vec<_> = chunk.iter().filter(|(_, data)| !rows.push_json(data, Origin::default())).collect();
             let decoded = rows.finish().map_err(|error| Error::new(error.kind(), error.message().to_owned()))?;
@@ -145,14 +148,38 @@ impl Encoder {
                 let column = reject.column.map(|column| format!("column \"{column}\": ")).unwrap_or_default();
                 self.fail(entry, data, &Failure::conversion(format!("{column}{}", reject.reason)));
             }
-            self.encoded.rows += decoded.batch.num_rows() as u64;
+            rows_kept += decoded.batch.num_rows() as u64;
             writer.write(&decoded.batch).map_err(internal)?;
         }
-        if self.encoded.rows > 0 {
-            self.encoded.data = Some(writer.into_inner().map_err(internal)?.into());
+        if rows_kept > 0 {
+            let data = writer.into_inner().map_err(internal)?.into();
+            self.encoded.payload = Payload::Object { data, rows: rows_kept };
         }
         Ok(())
     }
+}
+
+/// The bytes of the object at `path` that holds these records.
+fn concatenate<'a>(records: impl Iterator<Item = &'a [u8]>, format: RecordsFormat, path: &str) -> Result<Bytes> {
+    let separator = format.separator();
+    let bytes = match format.compression() {
+        Compression::None => write_records(records, separator, Vec::new()),
+        Compression::Gzip => {
+            let gzip = GzEncoder::new(Vec::new(), flate2::Compression::default());
+            write_records(records, separator, gzip).and_then(GzEncoder::finish)
+        }
+        Compression::Zip => zip(records, separator, path.rsplit('/').next().unwrap_or_default()),
+        Compression::Snappy => {
+            let snappy = snap::write::FrameEncoder::new(Vec::new());
+            write_records(records, separator, snappy)
+                .and_then(|snappy| snappy.into_inner().map_err(snap::write::IntoInnerError::into_error))
+        }
+        Compression::HadoopSnappy => {
+            write_records(records, separator, Vec::new()).and_then(|plain| hadoop_snappy(&plain))
+        }
+    };
+    let failed = |error| Error::new(ErrorKind::Internal, "records could not be compressed").with_source(error);
+    bytes.map(Bytes::from).map_err(failed)
 }
 
 fn properties(format: ParquetFormat) -> WriterProperties {
@@ -166,7 +193,7 @@ fn properties(format: ParquetFormat) -> WriterProperties {
 }
 
 /// An archive with one file, which is called as the object is, without its end.
-fn zip(records: &[(&Entry, &[u8])], separator: Separator, name: &str) -> std::io::Result<Vec<u8>> {
+fn zip<'a>(records: impl Iterator<Item = &'a [u8]>, separator: Separator, name: &str) -> std::io::Result<Vec<u8>> {
     let mut archive = ZipWriter::new(std::io::Cursor::new(Vec::new()));
     archive.start_file(name.strip_suffix(".zip").unwrap_or(name), SimpleFileOptions::default())?;
     Ok(write_records(records, separator, archive)?.finish()?.into_inner())
@@ -186,8 +213,12 @@ fn hadoop_snappy(plain: &[u8]) -> std::io::Result<Vec<u8>> {
     Ok(out)
 }
 
-fn write_records<W: Write>(records: &[(&Entry, &[u8])], separator: Separator, mut out: W) -> std::io::Result<W> {
-    for (_, data) in records {
+fn write_records<'a, W: Write>(
+    records: impl Iterator<Item = &'a [u8]>,
+    separator: Separator,
+    mut out: W,
+) -> std::io::Result<W> {
+    for data in records {
         out.write_all(data)?;
         if separator == Separator::Newline && !data.ends_with(b"\n") {
             out.write_all(b"\n")?;
@@ -203,6 +234,7 @@ mod tests {
     use arrow_schema::{DataType, Field, Schema};
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+    use super::super::buffer::Push;
     use super::*;
     use crate::stream::{SequenceNumber, ShardId};
 
@@ -218,17 +250,35 @@ mod tests {
             bytes: 0,
             members: BTreeMap::new(),
             unpacking: super::super::unpack::Unpacking::default(),
+            backup: None,
         }
     }
 
     fn buffer(records: &[&str]) -> Buffer {
         let mut buffer = Buffer::default();
         for (index, data) in (0..).zip(records) {
-            let number = SequenceNumber::new(1, ShardId::new(0), index, 2);
-            let failure = data.starts_with("fail").then(|| Failure::transform("no".to_owned()));
-            buffer.push(number, Part::WHOLE, DateTime::UNIX_EPOCH, data.as_bytes(), failure, None);
+            let record = Push {
+                sequence_number: SequenceNumber::new(1, ShardId::new(0), index, 2),
+                part: Part::WHOLE,
+                arrival: DateTime::UNIX_EPOCH,
+                data: data.as_bytes(),
+                source: None,
+                previous: None,
+            };
+            buffer.push(record, data.starts_with("fail").then(|| Failure::transform("no".to_owned())));
         }
         buffer
+    }
+
+    fn encoded(object: &SealedObject, buffer: Buffer, schema: Option<SchemaRef>) -> Encoded {
+        encode(object, buffer, schema, Shape::Object, DateTime::UNIX_EPOCH).unwrap()
+    }
+
+    fn object(encoded: Encoded) -> (Bytes, u64) {
+        match encoded.payload {
+            Payload::Object { data, rows } => (data, rows),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
@@ -237,37 +287,38 @@ mod tests {
         let format = OutputFormat::Parquet(ParquetFormat::new().with_compression(ParquetCompression::Zstd));
         let records =
             buffer(&[r#"{"a":1,"b":"x","c":0}"#, r#"{"a":"one"}"#, "{", r#"{"A":2}{}"#, r#"{"A":3}"#, "fail"]);
-        let encoded = encode(&sealed(format), &records, Some(Arc::new(schema)), DateTime::UNIX_EPOCH).unwrap();
-        assert_eq!(encoded.rows, 2);
-        let reader = ParquetRecordBatchReaderBuilder::try_new(encoded.data.unwrap()).unwrap().build().unwrap();
-        assert_eq!(reader.map(|batch| batch.unwrap().num_rows()).sum::<usize>(), 2);
+        let encoded = encoded(&sealed(format), records, Some(Arc::new(schema)));
         let failed: Vec<_> = encoded.failed.iter().map(|(output, failed)| (*output, failed.records)).collect();
         use ErrorOutputType::{FormatConversionFailed, ProcessingFailed};
         assert_eq!(failed, [(ProcessingFailed, 1), (FormatConversionFailed, 3)]);
         assert!(encoded.failed[&FormatConversionFailed].first_reason.contains("column \"a\""));
+        let (data, rows) = object(encoded);
+        assert_eq!(rows, 2);
+        let reader = ParquetRecordBatchReaderBuilder::try_new(data).unwrap().build().unwrap();
+        assert_eq!(reader.map(|batch| batch.unwrap().num_rows()).sum::<usize>(), 2);
     }
 
     #[test]
     fn every_compression_reads_back() {
         let long = "x".repeat(HADOOP_BLOCK_BYTES);
-        let records = buffer(&["a", &long, "b"]);
+        let records = ["a", &long, "b"];
         let plain = format!("a\n{long}\nb\n");
-        let encoded = |compression| {
+        let compressed = |compression| {
             let format = RecordsFormat::new().with_separator(Separator::Newline).with_compression(compression);
             let path = Some("p/x-1.zip".to_owned());
-            let object = SealedObject { path, ..sealed(OutputFormat::Records(format)) };
-            encode(&object, &records, None, DateTime::UNIX_EPOCH).unwrap().data.unwrap()
+            let sealed = SealedObject { path, ..sealed(OutputFormat::Records(format)) };
+            object(encoded(&sealed, buffer(&records), None)).0
         };
         let mut text = String::new();
-        snap::read::FrameDecoder::new(encoded(Compression::Snappy).as_ref()).read_to_string(&mut text).unwrap();
+        snap::read::FrameDecoder::new(compressed(Compression::Snappy).as_ref()).read_to_string(&mut text).unwrap();
         assert!(text == plain);
-        let mut archive = zip::ZipArchive::new(std::io::Cursor::new(encoded(Compression::Zip))).unwrap();
+        let mut archive = zip::ZipArchive::new(std::io::Cursor::new(compressed(Compression::Zip))).unwrap();
         text.clear();
         let mut file = archive.by_index(0).unwrap();
         file.read_to_string(&mut text).unwrap();
         assert_eq!(file.name().unwrap(), "x-1");
         assert!(text == plain);
-        let blocks = encoded(Compression::HadoopSnappy);
+        let blocks = compressed(Compression::HadoopSnappy);
         let (mut rest, mut text) = (blocks.as_ref(), Vec::new());
         while let Some((lengths, block)) = rest.split_first_chunk::<8>() {
             let [plain, compressed] =
@@ -282,8 +333,8 @@ mod tests {
 
     #[test]
     fn nothing_but_failures_makes_no_object() {
-        let encoded = encode(&sealed(OutputFormat::default()), &buffer(&["fail"]), None, DateTime::UNIX_EPOCH).unwrap();
-        assert!(encoded.data.is_none() && encoded.rows == 0);
+        let encoded = encoded(&sealed(OutputFormat::default()), buffer(&["fail"]), None);
+        assert!(matches!(encoded.payload, Payload::Nothing));
     }
 
     #[test]
@@ -291,11 +342,11 @@ mod tests {
         let format = RecordsFormat::new().with_separator(Separator::Newline).with_compression(Compression::Gzip);
         let format = OutputFormat::Records(format);
         assert_eq!(format.extension(), ".gz");
-        let encoded = encode(&sealed(format), &buffer(&["a", "b\n"]), None, DateTime::UNIX_EPOCH).unwrap();
+        let (data, rows) = object(encoded(&sealed(format), buffer(&["a", "b\n"]), None));
         let mut text = String::new();
-        flate2::read::GzDecoder::new(encoded.data.unwrap().as_ref()).read_to_string(&mut text).unwrap();
-        assert_eq!((text.as_str(), encoded.rows), ("a\nb\n", 2));
-        let plain = encode(&sealed(OutputFormat::default()), &buffer(&["a", "b"]), None, DateTime::UNIX_EPOCH).unwrap();
-        assert_eq!(plain.data.unwrap().as_ref(), b"ab");
+        flate2::read::GzDecoder::new(data.as_ref()).read_to_string(&mut text).unwrap();
+        assert_eq!((text.as_str(), rows), ("a\nb\n", 2));
+        let (plain, _) = object(encoded(&sealed(OutputFormat::default()), buffer(&["a", "b"]), None));
+        assert_eq!(plain.as_ref(), b"ab");
     }
 }

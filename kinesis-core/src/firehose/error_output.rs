@@ -2,6 +2,8 @@
 //!
 //! Invariant: the line holds the record's bytes, so that whatever is put aside can be mended and put again.
 
+use std::collections::BTreeMap;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
@@ -21,9 +23,35 @@ pub enum ErrorOutputType {
     /// It belongs to a partition beyond
     /// [`with_active_partitions_max`](super::DeliverySettings::with_active_partitions_max).
     ActivePartitionExceeded,
+    /// An HTTP endpoint did not take it.
+    HttpEndpointFailed,
+    /// Splunk did not take it.
+    SplunkFailed,
+    /// OpenSearch did not take it.
+    #[serde(rename = "AmazonOpenSearchService-failed")]
+    OpenSearchFailed,
+    /// Redshift did not load it.
+    RedshiftFailed,
+    /// A [destination](super::Destination) of the app's own did not take it.
+    DestinationFailed,
 }
 
 impl ErrorOutputType {
+    /// Whether a destination names it, for records that it does not take.
+    pub(super) fn is_of_a_destination(self) -> bool {
+        match self {
+            Self::ProcessingFailed
+            | Self::DecompressionFailed
+            | Self::FormatConversionFailed
+            | Self::ActivePartitionExceeded => false,
+            Self::HttpEndpointFailed
+            | Self::SplunkFailed
+            | Self::OpenSearchFailed
+            | Self::RedshiftFailed
+            | Self::DestinationFailed => true,
+        }
+    }
+
     /// The text as it stands in an object's name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -33,6 +61,11 @@ impl ErrorOutputType {
             Self::FormatConversionFailed => "format-conversion-failed",
             // As the service's guide spells it.
             Self::ActivePartitionExceeded => "activePartitionExceeded",
+            Self::HttpEndpointFailed => "http-endpoint-failed",
+            Self::SplunkFailed => "splunk-failed",
+            Self::OpenSearchFailed => "AmazonOpenSearchService-failed",
+            Self::RedshiftFailed => "redshift-failed",
+            Self::DestinationFailed => "destination-failed",
         }
     }
 }
@@ -101,13 +134,17 @@ impl Failure {
 /// A failed record.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FailedRecord<'a> {
-    pub(super) failure: &'a Failure,
+    pub(super) output: ErrorOutputType,
+    pub(super) code: &'a str,
+    pub(super) message: &'a str,
     pub(super) attempts: u32,
     pub(super) arrival: DateTime<Utc>,
     pub(super) data: &'a [u8],
     pub(super) sequence_number: &'a str,
     /// Which part of the record it is, if that holds several.
     pub(super) sub_sequence_number: Option<u16>,
+    /// What a destination wants to stand in the line.
+    pub(super) members: &'a [(&'static str, String)],
 }
 
 #[derive(Serialize)]
@@ -139,11 +176,38 @@ struct ConversionLine<'a> {
     data_catalog_table: Option<&'a str>,
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DestinationLine<'a> {
+    attempts_made: u32,
+    arrival_timestamp: i64,
+    error_code: &'a str,
+    error_message: &'a str,
+    attempt_ending_timestamp: i64,
+    raw_data: String,
+    subsequence_number: u16,
+    #[serde(flatten)]
+    members: BTreeMap<&'static str, &'a str>,
+}
+
 /// Appends the record's line, as Firehose writes it for this type of failure; times are milliseconds since 1970.
 pub(super) fn write_line(record: FailedRecord<'_>, ended: DateTime<Utc>, out: &mut Vec<u8>) {
     let raw_data = STANDARD.encode(record.data);
-    let (code, message) = (record.failure.code, record.failure.message.as_str());
-    let written = match record.failure.output {
+    let (code, message) = (record.code, record.message);
+    let written = match record.output {
+        output if output.is_of_a_destination() => serde_json::to_writer(
+            &mut *out,
+            &DestinationLine {
+                attempts_made: record.attempts,
+                arrival_timestamp: record.arrival.timestamp_millis(),
+                error_code: code,
+                error_message: message,
+                attempt_ending_timestamp: ended.timestamp_millis(),
+                raw_data,
+                subsequence_number: record.sub_sequence_number.unwrap_or_default(),
+                members: record.members.iter().map(|(name, value)| (*name, value.as_str())).collect(),
+            },
+        ),
         ErrorOutputType::FormatConversionFailed => serde_json::to_writer(
             &mut *out,
             &ConversionLine {
@@ -184,12 +248,15 @@ mod tests {
     fn line(failure: &Failure) -> serde_json::Value {
         let arrival = DateTime::from_timestamp_millis(1_000).unwrap();
         let record = FailedRecord {
-            failure,
+            output: failure.output,
+            code: failure.code,
+            message: &failure.message,
             attempts: 1,
             arrival,
             data: b"{\"a\":",
             sequence_number: "7",
             sub_sequence_number: None,
+            members: &[],
         };
         let mut out = Vec::new();
         write_line(record, DateTime::from_timestamp_millis(2_000).unwrap(), &mut out);

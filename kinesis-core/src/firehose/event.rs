@@ -1,7 +1,7 @@
 //! What a delivery stream tells about its work.
 //!
-//! Invariant: `Delivered` and `Rejected` are told after the object exists and before the stream forgets it, so a
-//! listener hears of every object at least once, across crashes too.
+//! Invariant: `Delivered`, `Accepted` and `Rejected` are told after the object exists, or the records were accepted, and
+//! before the stream forgets it, so a listener hears of every object at least once, across crashes too.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -49,9 +49,11 @@ impl PartitionKeys {
 pub enum DeliveryEvent {
     /// An object is in the store.
     Delivered(Delivered),
+    /// A destination that is no object store has accepted records.
+    Accepted(Accepted),
     /// Records that failed are in the store, under the error output prefix.
     Rejected(Rejected),
-    /// A put failed and will be tried again.
+    /// A put failed, or a destination refused records, and it will be tried again.
     Retrying(Retrying),
     /// The schema was found, or a later buffer needed a wider one; files written before keep the old one.
     SchemaChanged {
@@ -88,6 +90,20 @@ pub struct Delivered {
     pub existed: bool,
 }
 
+/// Records that a destination has accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Accepted {
+    /// The id of the request.
+    pub request_id: String,
+    /// Records that were accepted of it.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How many attempts were made.
+    pub attempts: u32,
+}
+
 /// Failed records in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -102,12 +118,12 @@ pub struct Rejected {
     pub first_reason: String,
 }
 
-/// A put that failed.
+/// An attempt that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Retrying {
-    /// The object's path within the store.
-    pub path: Path,
+    /// The object's path within the store, or the id of the request.
+    pub target: String,
     /// Which attempt failed, from 1.
     pub attempt: u32,
     /// How long it waits before the next.

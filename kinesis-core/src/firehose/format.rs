@@ -21,13 +21,7 @@ impl OutputFormat {
     pub fn extension(&self) -> &'static str {
         match self {
             Self::Parquet(_) => ".parquet",
-            Self::Records(records) => match records.compression {
-                Compression::None => "",
-                Compression::Gzip => ".gz",
-                Compression::Zip => ".zip",
-                Compression::Snappy => ".snappy",
-                Compression::HadoopSnappy => ".hsnappy",
-            },
+            Self::Records(records) => records.compression.extension(),
         }
     }
 }
@@ -79,6 +73,42 @@ impl RecordsFormat {
     }
 }
 
+/// A second copy of every record, as it came: before the transform, but behind what takes records apart. Records that fail or
+/// that the transform drops are in it too.
+///
+/// Each record is in exactly one of its objects, which are made along with those of data and have names of the same form.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceBackup {
+    prefix: String,
+    compression: Compression,
+}
+
+impl SourceBackup {
+    /// A backup under this prefix, which names no partition keys; `yyyy/MM/dd/HH/` follows if it has no expressions.
+    pub fn new(prefix: impl Into<String>) -> Self {
+        Self { prefix: prefix.into(), compression: Compression::None }
+    }
+
+    /// How the objects are compressed.
+    #[must_use]
+    pub fn with_compression(mut self, compression: Compression) -> Self {
+        self.compression = compression;
+        self
+    }
+
+    /// The prefix of its objects.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// How its objects are compressed.
+    #[must_use]
+    pub fn compression(&self) -> Compression {
+        self.compression
+    }
+}
+
 /// What stands behind each record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -107,6 +137,19 @@ pub enum Compression {
     Snappy,
     /// Snappy in blocks, as Hadoop's codec writes and reads it; the name ends in `.hsnappy`.
     HadoopSnappy,
+}
+
+impl Compression {
+    /// The end of an object's name.
+    pub(super) fn extension(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Gzip => ".gz",
+            Self::Zip => ".zip",
+            Self::Snappy => ".snappy",
+            Self::HadoopSnappy => ".hsnappy",
+        }
+    }
 }
 
 /// Typed Parquet.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use durable_core::Clock;
 use tokio::sync::watch;
 
-use super::buffer::{Buffer, owner};
+use super::buffer::{Buffer, Push, owner};
 use super::error_output::{ErrorOutputType, Failure};
 use super::ledger::SealedObject;
 use super::place::Part;
@@ -132,7 +132,9 @@ async fn unpack(unpacking: Arc<Unpacking>, records: Vec<Record>) -> Result<Vec<U
 /// the failed records.
 fn keep_promise(object: &SealedObject, buffer: &mut Buffer, routed: Routed) {
     let Routed { record, part, data, route } = routed;
+    let is_backup_only = object.path.is_none() && object.failed.is_none();
     let failure = match (route, object.failed) {
+        _ if is_backup_only => None,
         (Route::Dropped, _) => return,
         (Route::Failed(failure), None) if object.errors.contains_key(&failure.output) => Some(failure),
         (Route::Failed(failure), None) => Some(Failure { output: ErrorOutputType::ProcessingFailed, ..failure }),
@@ -140,6 +142,8 @@ fn keep_promise(object: &SealedObject, buffer: &mut Buffer, routed: Routed) {
         (Route::Partition(_), None) => None,
         (Route::Partition(_), Some(output)) => Some(Failure::earlier(output)),
     };
-    let data = if failure.is_some() { &record.data } else { &data };
-    buffer.push(record.sequence_number, part, record.arrival, data, failure, None);
+    let data = if failure.is_some() || is_backup_only { &record.data } else { &data };
+    let source = (object.backup.is_some() && *data != record.data).then_some(record.data.as_ref());
+    let (sequence_number, arrival) = (record.sequence_number, record.arrival);
+    buffer.push(Push { sequence_number, part, arrival, data, source, previous: None }, failure);
 }

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error_output::ErrorOutputType;
 use super::event::PartitionKeys;
-use super::format::OutputFormat;
+use super::format::{Compression, OutputFormat};
 use super::place;
 use super::range_set::RangeSet;
 use super::unpack::Unpacking;
@@ -64,7 +64,7 @@ pub(super) struct Ledger {
 /// An object that was promised.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct SealedObject {
-    /// Where the data goes. None if all of its records have failed before.
+    /// Where the data goes, if that is a store. None if all of its records have failed before, or were left out.
     pub(super) path: Option<String>,
     /// Where failed records go.
     pub(super) errors: BTreeMap<ErrorOutputType, String>,
@@ -79,6 +79,16 @@ pub(super) struct SealedObject {
     /// How its records were taken apart.
     #[serde(default)]
     pub(super) unpacking: Unpacking,
+    /// Where the records go as they came, beside this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) backup: Option<SealedBackup>,
+}
+
+/// A backup that was promised.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct SealedBackup {
+    pub(super) path: String,
+    pub(super) compression: Compression,
 }
 
 impl SealedObject {
@@ -245,7 +255,7 @@ mod tests {
     use arrow_schema::{DataType, Field};
     use chrono::DateTime;
 
-    use super::super::buffer::{BufferKey, Buffers};
+    use super::super::buffer::{BufferKey, Buffers, Push};
     use super::super::place::Part;
     use super::super::sealing::SEALED_AT_ONCE_RUNS;
     use super::*;
@@ -266,6 +276,7 @@ mod tests {
             bytes: 100,
             members: [(ShardId::new(2), members)].into(),
             unpacking: Unpacking::default(),
+            backup: None,
         }
     }
 
@@ -331,8 +342,10 @@ mod tests {
         for partition in 0..PARTITIONS {
             buffers.with_buffer(&key(partition), Duration::ZERO, |buffer| {
                 for record in (1 + partition..RECORDS).step_by(usize::try_from(PARTITIONS).unwrap()) {
-                    let previous = SequenceNumber::new(1, ShardId::new(2), record * STEP - 1, 1);
-                    buffer.push(number(record), Part::WHOLE, DateTime::UNIX_EPOCH, b"", None, Some(previous));
+                    let previous = Some(SequenceNumber::new(1, ShardId::new(2), record * STEP - 1, 1));
+                    let (sequence_number, arrival) = (number(record), DateTime::UNIX_EPOCH);
+                    let part = Part::WHOLE;
+                    buffer.push(Push { sequence_number, part, arrival, data: b"", source: None, previous }, None);
                 }
             });
         }

@@ -11,17 +11,19 @@ pub struct DeliveryMetrics {
     pub read_records: u64,
     /// Their bytes.
     pub read_bytes: u64,
-    /// Rows in delivered objects.
+    /// Rows in delivered objects, or records that a destination accepted.
     pub delivered_rows: u64,
-    /// Bytes of delivered objects.
+    /// Bytes of delivered objects, or of such records.
     pub delivered_bytes: u64,
-    /// Delivered objects.
+    /// Delivered objects, or requests of which records were accepted.
     pub delivered_objects: u64,
     /// Records under the error output prefix.
     pub rejected_records: u64,
     /// Records that the transform dropped.
     pub dropped_records: u64,
-    /// Puts that failed and were made again.
+    /// Objects of [backups](super::SourceBackup) that were put.
+    pub backup_objects: u64,
+    /// Puts and requests that failed and were made again.
     pub retries: u64,
     /// Times at which retention had taken records before they were read.
     pub expired_reads: u64,

@@ -83,11 +83,15 @@ mod buffer;
 pub(crate) mod claim;
 mod deliver;
 mod delivery_stream;
+mod destination;
 mod direct_put;
 mod encode;
 mod error_output;
 mod event;
 mod format;
+mod handover;
+#[cfg(feature = "firehose-http")]
+mod http;
 mod intake;
 mod ledger;
 mod metrics;
@@ -110,11 +114,18 @@ mod worker;
 pub use arrow_schema;
 
 pub use delivery_stream::{DeliveryStream, DeliveryStreamBuilder, EVENTS_KEPT};
+pub use destination::{Answer, DeliveryRequest, Destination, Refusal, RequestRecord};
 pub use direct_put::{DELIVERY_RECORD_BYTES_MAX, PUT_RECORD_BATCH_BYTES_MAX, PUT_RECORD_BATCH_MAX};
 pub use error_output::ErrorOutputType;
-pub use event::{Delivered, DeliveryEvent, PartitionKeys, Rejected, Retrying};
+pub use event::{Accepted, Delivered, DeliveryEvent, PartitionKeys, Rejected, Retrying};
 pub use format::{
     Compression, OutputFormat, ParquetCompression, ParquetFormat, PartitionColumns, RecordsFormat, Separator,
+    SourceBackup,
+};
+#[cfg(feature = "firehose-http")]
+pub use http::{
+    COMMON_ATTRIBUTES_MAX, DocumentIds, HTTP_ENDPOINT_TIMEOUT_DEFAULT, HTTP_TRANSFORM_TIMEOUT_DEFAULT, HecEndpoint,
+    HttpEndpoint, HttpTransform, IndexRotation, OpenSearch, SPLUNK_ACK_TIMEOUT_DEFAULT, Splunk,
 };
 pub use metrics::DeliveryMetrics;
 pub use query::PARTITION_QUERY_CHARS_MAX;

@@ -47,6 +47,8 @@ enum Part {
 pub(super) struct Prefixes {
     pub(super) data: Prefix,
     pub(super) errors: Prefix,
+    /// Of what records came as, if that is backed up.
+    pub(super) backup: Option<Prefix>,
 }
 
 impl Prefixes {
@@ -83,7 +85,27 @@ impl Prefixes {
         let data = if data.has_expressions() { data } else { Prefix::parse(&format!("{prefix}{DEFAULT_TIME}"))? };
         data.check_path(prefix)?;
         errors.check_path(errors_text)?;
-        Ok(Self { data, errors })
+        Ok(Self { data, errors, backup: None })
+    }
+
+    /// With a backup under this prefix.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for an expression that is unknown, or that not every record has a value for.
+    pub(super) fn with_backup(mut self, prefix: &str) -> Result<Self> {
+        let backup = Prefix::parse(prefix)?;
+        let plain = |part: &Part| matches!(part, Part::Literal(_) | Part::Timestamp(_) | Part::RandomString);
+        if !backup.parts.iter().all(plain) {
+            return Err(Error::invalid(format!(
+                "backup prefix '{prefix}' holds an expression other than !{{timestamp:..}} and !{{firehose:random-string}}, \
+                 which not every record has: take it out"
+            )));
+        }
+        let backup = if backup.has_expressions() { backup } else { Prefix::parse(&format!("{prefix}{DEFAULT_TIME}"))? };
+        backup.check_path(prefix)?;
+        self.backup = Some(backup);
+        Ok(self)
     }
 
     fn errors(text: &str) -> Result<Prefix> {

@@ -101,7 +101,7 @@ pub(super) fn infer<'a>(
     let mut budget = FIELDS_MAX;
     for record in records {
         // A broken record must leave no trace, so it is read in full before it counts.
-        if serde_json::from_slice::<serde::de::IgnoredAny>(record).is_err() || !is_object(record) {
+        if !is_object(record) {
             continue;
         }
         let mut json = serde_json::Deserializer::from_slice(record);
@@ -139,8 +139,10 @@ fn widen_type(known: &DataType, seen: Shape) -> DataType {
     }
 }
 
-fn is_object(record: &[u8]) -> bool {
+/// Whether these bytes are one JSON object.
+pub(super) fn is_object(record: &[u8]) -> bool {
     record.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{')
+        && serde_json::from_slice::<serde::de::IgnoredAny>(record).is_ok()
 }
 
 /// Columns of what was seen; what was only ever null has no type yet and no column.

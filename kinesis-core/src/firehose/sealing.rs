@@ -12,7 +12,7 @@ use super::deliver::Sealed;
 use super::error_output::ErrorOutputType;
 use super::event::{DeliveryEvent, PartitionKeys};
 use super::format::{OutputFormat, PartitionColumns};
-use super::ledger::{BUFFER_RUNS_MAX, SealedObject};
+use super::ledger::{BUFFER_RUNS_MAX, SealedBackup, SealedObject};
 use super::object_name::ObjectSuffix;
 use super::retry::Backoff;
 use super::schema::{Kind, infer};
@@ -87,11 +87,14 @@ impl Worker {
         let oldest = buffer.oldest().with_timezone(&self.zone);
         let suffix = ObjectSuffix::new(&self.name, self.ledger.version, oldest, &mut self.rng);
         let format = self.settings.format();
+        let is_dropped = key == BufferKey::Dropped;
         let (partition, failed) = match key {
             BufferKey::Partition(partition) => (partition, None),
             BufferKey::Failed(output) => (PartitionKeys::default(), Some(output)),
+            BufferKey::Dropped => (PartitionKeys::default(), None),
         };
         let path = match failed {
+            _ if is_dropped => None,
             None => {
                 let prefix = self.prefixes.data.render(oldest, &partition, None, &mut self.rng);
                 Some(suffix.path(&prefix, self.settings.file_extension())?.to_string())
@@ -99,8 +102,13 @@ impl Worker {
             Some(_) => None,
         };
         // Records of a data object can still fail: at conversion, or in the transform after a restart.
-        let outputs = match failed {
-            None => vec![ErrorOutputType::ProcessingFailed, ErrorOutputType::FormatConversionFailed],
+        let destination = self.deliverer.destination.as_ref().map(|destination| destination.error_output_type());
+        let outputs: Vec<_> = match failed {
+            _ if is_dropped => Vec::new(),
+            None => [ErrorOutputType::ProcessingFailed, ErrorOutputType::FormatConversionFailed]
+                .into_iter()
+                .chain(destination)
+                .collect(),
             Some(output) => vec![output],
         };
         let mut errors = BTreeMap::new();
@@ -108,6 +116,15 @@ impl Worker {
             let prefix = self.prefixes.errors.render(oldest, &PartitionKeys::default(), Some(output), &mut self.rng);
             errors.insert(output, suffix.path(&prefix, "")?.to_string());
         }
+        let backup = match (self.settings.source_backup(), &self.prefixes.backup) {
+            (Some(backup), Some(prefix)) => {
+                let prefix = prefix.render(oldest, &PartitionKeys::default(), None, &mut self.rng);
+                let compression = backup.compression();
+                let path = suffix.path(&prefix, compression.extension())?.to_string();
+                Some(SealedBackup { path, compression })
+            }
+            _ => None,
+        };
         Ok(SealedObject {
             path,
             errors,
@@ -119,6 +136,7 @@ impl Worker {
             bytes: buffer.bytes() as u64,
             members: buffer.members().clone(),
             unpacking: self.stages.unpacking.as_ref().clone(),
+            backup,
         })
     }
 

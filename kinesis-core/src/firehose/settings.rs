@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
-use super::format::OutputFormat;
+use super::format::{Compression, OutputFormat, Separator, SourceBackup};
 use super::prefix::Prefixes;
 use super::query::Query;
 use super::unpack::{CloudWatchLogs, Deaggregation, Decompression, Unpacking};
@@ -35,6 +35,10 @@ pub const ACTIVE_PARTITIONS_MAX: usize = 5_000;
 pub const PARTITION_KEYS_MAX: usize = 50;
 /// How long a failing put is repeated, unless set. Firehose's bound for S3.
 pub const RETRY_DURATION_DEFAULT: Duration = Duration::from_secs(24 * 3600);
+/// How long a destination that is no object store is asked again, unless set. Firehose's default for most.
+pub const DESTINATION_RETRY_DURATION_DEFAULT: Duration = Duration::from_secs(300);
+/// The longest time that can be set for that. Firehose's bound.
+pub const DESTINATION_RETRY_DURATION_MAX: Duration = Duration::from_secs(7_200);
 /// How long one put may take, unless set.
 pub const PUT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(120);
 /// Objects put at once, unless set.
@@ -84,6 +88,8 @@ pub struct DeliverySettings {
     start: StartAt,
     unpacking: Unpacking,
     backlog_bytes: u64,
+    source_backup: Option<SourceBackup>,
+    destination_retry_duration: Duration,
 }
 
 /// Where a delivery stream begins in a stream that it has not read before.
@@ -119,6 +125,8 @@ impl Default for DeliverySettings {
             start: StartAt::default(),
             unpacking: Unpacking::default(),
             backlog_bytes: BACKLOG_BYTES_DEFAULT,
+            source_backup: None,
+            destination_retry_duration: DESTINATION_RETRY_DURATION_DEFAULT,
         }
     }
 }
@@ -301,6 +309,22 @@ impl DeliverySettings {
         self
     }
 
+    /// Puts every record into the store a second time, as it came.
+    #[must_use]
+    pub fn with_source_backup(mut self, backup: SourceBackup) -> Self {
+        self.source_backup = Some(backup);
+        self
+    }
+
+    /// How long a [destination](super::Destination) is asked again for what it refused for now, counted from the first attempt;
+    /// 0 to [`DESTINATION_RETRY_DURATION_MAX`]. An attempt that has begun is awaited. What is not accepted then goes to the
+    /// error output prefix.
+    #[must_use]
+    pub fn with_destination_retry_duration(mut self, duration: Duration) -> Self {
+        self.destination_retry_duration = duration;
+        self
+    }
+
     /// Bytes that seal a buffer.
     #[must_use]
     pub fn buffer_bytes(&self) -> usize {
@@ -339,6 +363,14 @@ impl DeliverySettings {
 
     pub(super) fn retry_duration(&self) -> Duration {
         self.retry_duration
+    }
+
+    pub(super) fn destination_retry_duration(&self) -> Duration {
+        self.destination_retry_duration
+    }
+
+    pub(super) fn source_backup(&self) -> Option<&SourceBackup> {
+        self.source_backup.as_ref()
     }
 
     pub(super) fn put_timeout(&self) -> Duration {
@@ -410,9 +442,36 @@ impl DeliverySettings {
         self.unpacking.check()?;
         self.zone()?;
         self.check_file_extension()?;
+        if self.destination_retry_duration > DESTINATION_RETRY_DURATION_MAX {
+            let (given, most) = (self.destination_retry_duration, DESTINATION_RETRY_DURATION_MAX);
+            return Err(Error::invalid(format!(
+                "a retry duration of {given:?} for a destination: 0 to {most:?} are possible"
+            )));
+        }
         let prefixes = Prefixes::parse(&self.prefix, self.error_output_prefix.as_deref())?;
         self.check_partition_keys(&prefixes)?;
-        Ok(prefixes)
+        match &self.source_backup {
+            Some(backup) => prefixes.with_backup(backup.prefix()),
+            None => Ok(prefixes),
+        }
+    }
+
+    /// Checks what a destination that is no object store cannot have.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` that names the setting.
+    pub(super) fn check_for_destination(&self) -> Result<()> {
+        let wrong = match self.format {
+            _ if !self.prefixes()?.data.query_keys().is_empty() => "partition keys",
+            OutputFormat::Parquet(_) => "Parquet",
+            OutputFormat::Records(format) if format.compression() != Compression::None => "compressed objects",
+            OutputFormat::Records(format) if format.separator() != Separator::None => "a separator",
+            OutputFormat::Records(_) => return Ok(()),
+        };
+        Err(Error::invalid(format!(
+            "{wrong}: that is for an object store, but this destination takes records one by one"
+        )))
     }
 
     fn check_partition_keys(&self, prefixes: &Prefixes) -> Result<()> {
@@ -509,6 +568,8 @@ mod tests {
             DeliverySettings::new().with_file_extension(".a/b"),
             DeliverySettings::new().with_partition_query("{day: .day}"),
             DeliverySettings::new().with_partition_query("{day: .day}").with_partition_by(["day"]),
+            DeliverySettings::new().with_source_backup(SourceBackup::new("!{firehose:error-output-type}/")),
+            DeliverySettings::new().with_destination_retry_duration(Duration::from_secs(7_201)),
             DeliverySettings::new().with_deaggregation(Deaggregation::Delimited(Vec::new())),
         ];
         for settings in wrong {

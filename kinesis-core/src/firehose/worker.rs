@@ -17,7 +17,7 @@ use rand::rngs::StdRng;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::buffer::{BufferKey, Buffers, read_budget};
+use super::buffer::{BufferKey, Buffers, Push, read_budget};
 use super::deliver::{Deliverer, Sealed};
 use super::error_output::Failure;
 use super::event::{DeliveryEvent, PartitionKeys};
@@ -338,6 +338,7 @@ impl Worker {
         let now = self.clock.monotonic();
         let (mut read, mut bytes, mut dropped) = (0, 0, 0);
         let mut previous = None;
+        let backs_up = self.settings.source_backup().is_some();
         for Routed { record, part, data, route } in records {
             let number = record.sequence_number;
             place::check(number.index())?;
@@ -354,15 +355,17 @@ impl Worker {
             let (key, data, failure) = match self.within_limit(route) {
                 Route::Dropped => {
                     dropped += 1;
-                    continue;
+                    if !backs_up {
+                        continue;
+                    }
+                    (BufferKey::Dropped, &record.data, None)
                 }
-                Route::Partition(keys) => (BufferKey::Partition(keys), data, None),
-                Route::Failed(failure) => (BufferKey::Failed(failure.output), record.data, Some(failure)),
+                Route::Partition(keys) => (BufferKey::Partition(keys), &data, None),
+                Route::Failed(failure) => (BufferKey::Failed(failure.output), &record.data, Some(failure)),
             };
-            let push = |buffer: &mut super::buffer::Buffer| {
-                buffer.push(number, part, record.arrival, &data, failure, previous);
-            };
-            self.buffers.with_buffer(&key, now, push);
+            let source = (backs_up && *data != record.data).then_some(record.data.as_ref());
+            let push = Push { sequence_number: number, part, arrival: record.arrival, data, source, previous };
+            self.buffers.with_buffer(&key, now, |buffer| buffer.push(push, failure));
         }
         let mut metrics = self.deliverer.metrics.lock();
         metrics.read_records += read;

@@ -22,6 +22,10 @@ mod failing_disk;
 mod failing_store;
 mod fenced;
 #[cfg(feature = "firehose")]
+mod firehose_backup;
+#[cfg(feature = "firehose")]
+mod firehose_destination;
+#[cfg(feature = "firehose")]
 mod firehose_direct_put;
 #[cfg(feature = "firehose")]
 mod firehose_exactly_once;
@@ -29,8 +33,14 @@ mod firehose_exactly_once;
 mod firehose_failing_store;
 #[cfg(feature = "firehose")]
 mod firehose_flush;
+#[cfg(feature = "firehose-http")]
+mod firehose_http_endpoint;
+#[cfg(feature = "firehose-http")]
+mod firehose_http_transform;
 #[cfg(all(feature = "firehose", feature = "server"))]
 mod firehose_opens_elsewhere;
+#[cfg(feature = "firehose-http")]
+mod firehose_opensearch;
 #[cfg(feature = "firehose")]
 mod firehose_partitions;
 #[cfg(feature = "firehose")]
@@ -41,10 +51,14 @@ mod firehose_rejects;
 mod firehose_reshard;
 #[cfg(feature = "firehose")]
 mod firehose_rig;
+#[cfg(feature = "firehose-http")]
+mod firehose_splunk;
 #[cfg(feature = "firehose")]
 mod firehose_unpacking;
 mod format_stays;
 mod handles;
+#[cfg(feature = "firehose-http")]
+mod http_peers;
 mod idempotent_producer;
 mod limits;
 mod linearizable;

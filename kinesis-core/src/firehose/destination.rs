@@ -1,0 +1,106 @@
+//! Where records go that is no object store: what a destination is asked, and what it answers.
+//!
+//! Invariant: a destination is asked until each record was accepted or refused for good, and what was refused is put aside in
+//! the object store. The same records come again after a crash, under the same id.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures::future::BoxFuture;
+
+use super::error_output::ErrorOutputType;
+
+/// Takes records in place of an object store. HTTP endpoints, Splunk and OpenSearch are ready made (feature
+/// `firehose-http`); implement it for others.
+///
+/// ```
+/// use futures::FutureExt;
+/// use futures::future::BoxFuture;
+/// use kinesis_core::firehose::{Answer, DeliveryRequest, Destination, Refusal};
+///
+/// /// Prints records, except those that are empty.
+/// struct Terminal;
+///
+/// impl Destination for Terminal {
+///     fn deliver(&self, request: DeliveryRequest) -> BoxFuture<'_, Answer> {
+///         let mut refused = Vec::new();
+///         for (place, record) in request.records.iter().enumerate() {
+///             match record.data.as_ref() {
+///                 b"" => refused.push((place, Refusal::for_good("Terminal.NothingToPrint", "the record is empty"))),
+///                 data => println!("{}", String::from_utf8_lossy(data)),
+///             }
+///         }
+///         async { Ok(refused) }.boxed()
+///     }
+/// }
+/// ```
+pub trait Destination: Send + Sync + 'static {
+    /// The folder for records that it refuses: the text of `!{firehose:error-output-type}`.
+    fn error_output_type(&self) -> ErrorOutputType {
+        ErrorOutputType::DestinationFailed
+    }
+
+    /// What else stands in the line of a record that is put aside, by the names that Firehose gives it.
+    fn members(&self, _request_id: &str, record: &RequestRecord) -> Vec<(&'static str, String)> {
+        vec![("recordId", record.id.clone())]
+    }
+
+    /// Tries once to hand over the records of `request`.
+    ///
+    /// The delivery stream tries again, with those that are not accepted, for as long as
+    /// [`with_destination_retry_duration`](super::DeliverySettings::with_destination_retry_duration) says, and then puts them
+    /// aside. It awaits each attempt for as long as it takes: bound it. Attempts of several requests run at once.
+    ///
+    /// # Errors
+    ///
+    /// A refusal of them all.
+    fn deliver(&self, request: DeliveryRequest) -> BoxFuture<'_, Answer>;
+}
+
+/// The records that were refused, by their place in the request, or the refusal of all of them. All others were accepted.
+pub type Answer = Result<Vec<(usize, Refusal)>, Refusal>;
+
+/// Records for a destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeliveryRequest {
+    /// Names what was buffered together, as a UUID: the same for each attempt, also after a restart.
+    pub id: String,
+    /// Which attempt this is, from 1; it is 1 again after a restart.
+    pub attempt: u32,
+    /// In the order in which they were read.
+    pub records: Vec<RequestRecord>,
+}
+
+/// One record of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RequestRecord {
+    /// Names the record among all of the delivery stream: its sequence number, and its place among those that it held.
+    pub id: String,
+    /// When it was put.
+    pub arrival: DateTime<Utc>,
+    /// Its payload, as the transform left it.
+    pub data: Bytes,
+}
+
+/// Why a destination did not take a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub(super) code: Cow<'static, str>,
+    pub(super) message: String,
+    pub(super) is_retryable: bool,
+}
+
+impl Refusal {
+    /// Another attempt may succeed.
+    pub fn for_now(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self { code: code.into(), message: message.into(), is_retryable: true }
+    }
+
+    /// No further attempt is made.
+    pub fn for_good(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self { is_retryable: false, ..Self::for_now(code, message) }
+    }
+}
