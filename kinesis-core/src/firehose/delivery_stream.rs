@@ -454,7 +454,7 @@ impl DeliveryStreamBuilder {
         let stages = Stages {
             stream: source.clone(),
             unpacking: Arc::new(unpacking),
-            transform: self.transform,
+            calls: self.transform.map(|transform| self.settings.calls(transform)),
             router: Arc::new(router),
             clock: Arc::clone(&clock),
         };

@@ -4,6 +4,7 @@
 //! the object store. The same records come again after a crash, under the same id.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -56,6 +57,20 @@ pub trait Destination: Send + Sync + 'static {
     ///
     /// A refusal of them all.
     fn deliver(&self, request: DeliveryRequest) -> BoxFuture<'_, Answer>;
+}
+
+impl<D: Destination + ?Sized> Destination for Arc<D> {
+    fn error_output_type(&self) -> ErrorOutputType {
+        self.as_ref().error_output_type()
+    }
+
+    fn members(&self, request_id: &str, record: &RequestRecord) -> Vec<(&'static str, String)> {
+        self.as_ref().members(request_id, record)
+    }
+
+    fn deliver(&self, request: DeliveryRequest) -> BoxFuture<'_, Answer> {
+        self.as_ref().deliver(request)
+    }
 }
 
 /// The records that were refused, by their place in the request, or the refusal of all of them. All others were accepted.

@@ -14,7 +14,7 @@ use super::ledger::SealedObject;
 use super::place::Part;
 use super::route::{Route, Routed, Router};
 use super::source::{Progress, Reading, owners, read_next, reread};
-use super::transform::{Outage, Transform, transform_all};
+use super::transform::{Calls, Outage, transform_all};
 use super::unpack::{Unpacked, Unpacking};
 use crate::read::Record;
 use crate::stream::{DataStream, ShardId};
@@ -26,7 +26,7 @@ use crate::{Error, ErrorKind, Result};
 pub(super) struct Stages {
     pub(super) stream: DataStream,
     pub(super) unpacking: Arc<Unpacking>,
-    pub(super) transform: Option<Arc<dyn Transform>>,
+    pub(super) calls: Option<Calls>,
     pub(super) router: Arc<Router>,
     pub(super) clock: Arc<dyn Clock>,
 }
@@ -112,7 +112,7 @@ impl Stages {
     }
 
     async fn route(&self, records: Vec<Unpacked>, outage: Outage, seed: u64) -> Result<Vec<Routed>> {
-        let transformed = transform_all(records, self.transform.as_ref(), outage, &self.clock, seed).await?;
+        let transformed = transform_all(records, self.calls.as_ref(), outage, &self.clock, seed).await?;
         let router = Arc::clone(&self.router);
         let routing = tokio::task::spawn_blocking(move || router.route(transformed));
         routing.await.map_err(|error| Error::new(ErrorKind::Internal, "routing records panicked").with_source(error))

@@ -132,7 +132,7 @@ pub use query::PARTITION_QUERY_CHARS_MAX;
 pub use schema::SchemaSource;
 pub use settings::{DeliverySettings, StartAt};
 pub use transform::{
-    TRANSFORM_BYTES_MAX, TRANSFORM_RECORDS_MAX, TRANSFORM_RETRIES, Transform, TransformOutcome, TransformRecord,
-    TransformResult, transform_fn,
+    TRANSFORM_BYTES_DEFAULT, TRANSFORM_RECORDS_MAX, TRANSFORM_RETRIES_DEFAULT, TRANSFORM_RETRIES_MAX, Transform,
+    TransformOutcome, TransformRecord, TransformResult, transform_fn,
 };
 pub use unpack::{CloudWatchLogs, DECOMPRESSED_BYTES_MAX, DELIMITER_BYTES_MAX, Deaggregation, Decompression};

@@ -2,6 +2,7 @@
 //!
 //! Invariant: settings that `validate` accepts need no further checks; changing them raises the version in object names.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono_tz::Tz;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::format::{Compression, OutputFormat, Separator, SourceBackup};
 use super::prefix::Prefixes;
 use super::query::Query;
+use super::transform::{Calls, TRANSFORM_BYTES_DEFAULT, TRANSFORM_RETRIES_DEFAULT, TRANSFORM_RETRIES_MAX, Transform};
 use super::unpack::{CloudWatchLogs, Deaggregation, Decompression, Unpacking};
 use crate::{Error, Result};
 
@@ -90,6 +92,8 @@ pub struct DeliverySettings {
     backlog_bytes: u64,
     source_backup: Option<SourceBackup>,
     destination_retry_duration: Duration,
+    transform_bytes: usize,
+    transform_retries: u32,
 }
 
 /// Where a delivery stream begins in a stream that it has not read before.
@@ -127,6 +131,8 @@ impl Default for DeliverySettings {
             backlog_bytes: BACKLOG_BYTES_DEFAULT,
             source_backup: None,
             destination_retry_duration: DESTINATION_RETRY_DURATION_DEFAULT,
+            transform_bytes: TRANSFORM_BYTES_DEFAULT,
+            transform_retries: TRANSFORM_RETRIES_DEFAULT,
         }
     }
 }
@@ -309,6 +315,21 @@ impl DeliverySettings {
         self
     }
 
+    /// Bytes of records in one call of the transform, 1 to 1 GiB. A larger record is handed over alone.
+    #[must_use]
+    pub fn with_transform_bytes(mut self, bytes: usize) -> Self {
+        self.transform_bytes = bytes;
+        self
+    }
+
+    /// How often a call of the transform that fails as a whole is made again, 0 to
+    /// [`TRANSFORM_RETRIES_MAX`](super::TRANSFORM_RETRIES_MAX).
+    #[must_use]
+    pub fn with_transform_retries(mut self, retries: u32) -> Self {
+        self.transform_retries = retries;
+        self
+    }
+
     /// Puts every record into the store a second time, as it came.
     #[must_use]
     pub fn with_source_backup(mut self, backup: SourceBackup) -> Self {
@@ -367,6 +388,10 @@ impl DeliverySettings {
 
     pub(super) fn destination_retry_duration(&self) -> Duration {
         self.destination_retry_duration
+    }
+
+    pub(super) fn calls(&self, transform: Arc<dyn Transform>) -> Calls {
+        Calls { transform, bytes_max: self.transform_bytes, retries: self.transform_retries }
     }
 
     pub(super) fn source_backup(&self) -> Option<&SourceBackup> {
@@ -431,6 +456,8 @@ impl DeliverySettings {
         within("active partitions", self.active_partitions_max, 1, ACTIVE_PARTITIONS_MAX)?;
         within("deliveries", self.deliveries, 1, DELIVERIES_MAX)?;
         within("conversions", self.conversions, 1, DELIVERIES_MAX)?;
+        within("transform bytes", self.transform_bytes, 1, 1 << 30)?;
+        within("transform retries", self.transform_retries as usize, 0, TRANSFORM_RETRIES_MAX as usize)?;
         within("partition keys", self.partition_by.len(), 0, PARTITION_KEYS_MAX)?;
         if self.buffer_interval > BUFFER_INTERVAL_MAX {
             let (given, most) = (self.buffer_interval, BUFFER_INTERVAL_MAX);

@@ -18,12 +18,15 @@ use super::unpack::{Content, Unpacked};
 use crate::read::Record;
 use crate::{Error, ErrorKind, Result};
 
-/// Records in one call. Firehose's bound is 6 MB; see [`TRANSFORM_BYTES_MAX`].
+/// Records in one call.
 pub const TRANSFORM_RECORDS_MAX: usize = 500;
-/// Bytes of records in one call; a single larger record is still handed over.
-pub const TRANSFORM_BYTES_MAX: usize = 6 * 1024 * 1024;
-/// How often a call that fails is made again. Firehose's default.
-pub const TRANSFORM_RETRIES: u32 = 3;
+/// Bytes of records in one call, unless set; a single larger record is still handed over. In base64 they are 6 MB less what
+/// stands around them: what Lambda takes.
+pub const TRANSFORM_BYTES_DEFAULT: usize = 4 * 1024 * 1024;
+/// How often a call that fails is made again, unless set. Firehose's default.
+pub const TRANSFORM_RETRIES_DEFAULT: u32 = 3;
+/// The most retries that can be set. Firehose's bound.
+pub const TRANSFORM_RETRIES_MAX: u32 = 300;
 
 /// Changes records on their way. Implement it for batches; [`transform_fn`] makes one of a plain function.
 pub trait Transform: Send + Sync + 'static {
@@ -34,8 +37,8 @@ pub trait Transform: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// An error means that the call failed as a whole: it is made [`TRANSFORM_RETRIES`] times more, then every record
-    /// of it is failed. Records that a restart hands over again are not failed by that: the call is repeated for as long
+    /// An error means that the call failed as a whole: it is made again as often as
+    /// [`with_transform_retries`](super::DeliverySettings::with_transform_retries) says, then every record of it is failed. Records that a restart hands over again are not failed by that: the call is repeated for as long
     /// as puts are.
     fn apply(&self, records: Vec<TransformRecord>) -> BoxFuture<'static, Result<Vec<TransformOutcome>>>;
 }
@@ -150,6 +153,20 @@ where
     }
 }
 
+impl<T: Transform + ?Sized> Transform for Arc<T> {
+    fn apply(&self, records: Vec<TransformRecord>) -> BoxFuture<'static, Result<Vec<TransformOutcome>>> {
+        self.as_ref().apply(records)
+    }
+}
+
+/// A transform, and how it is called.
+#[derive(Clone)]
+pub(super) struct Calls {
+    pub(super) transform: Arc<dyn Transform>,
+    pub(super) bytes_max: usize,
+    pub(super) retries: u32,
+}
+
 /// A record as the stages behind the transform see it.
 #[derive(Clone, Debug)]
 pub(super) struct Transformed {
@@ -174,7 +191,7 @@ pub(super) enum Outage {
     IsAnError,
 }
 
-/// Runs `records` through `transform`, in calls within the bounds, or leaves them as they are without one. Those that
+/// Runs `records` through the transform, in calls within the bounds, or leaves them as they are without one. Those that
 /// have failed before are not handed over.
 ///
 /// # Errors
@@ -182,12 +199,12 @@ pub(super) enum Outage {
 /// `Unavailable` for an outage that [is one](Outage::IsAnError).
 pub(super) async fn transform_all(
     records: Vec<Unpacked>,
-    transform: Option<&Arc<dyn Transform>>,
+    calls: Option<&Calls>,
     outage: Outage,
     clock: &Arc<dyn Clock>,
     seed: u64,
 ) -> Result<Vec<Transformed>> {
-    let Some(transform) = transform else {
+    let Some(calls) = calls else {
         return Ok(records.into_iter().map(unchanged).collect());
     };
     let mut done = Vec::with_capacity(records.len());
@@ -200,7 +217,7 @@ pub(super) async fn transform_all(
         let mut call = Vec::new();
         let mut bytes = 0;
         while let Some(unpacked) = rest.next_if(|unpacked| {
-            let fits = call.len() < TRANSFORM_RECORDS_MAX && bytes + unpacked.record.data.len() <= TRANSFORM_BYTES_MAX;
+            let fits = call.len() < TRANSFORM_RECORDS_MAX && bytes + unpacked.record.data.len() <= calls.bytes_max;
             is_data(unpacked) && (call.is_empty() || fits)
         }) {
             bytes += unpacked.record.data.len();
@@ -209,7 +226,7 @@ pub(super) async fn transform_all(
         if call.is_empty() {
             return Ok(done);
         }
-        done.extend(transform_call(call, transform, outage, clock, seed).await?);
+        done.extend(transform_call(call, calls, outage, clock, seed).await?);
     }
 }
 
@@ -229,7 +246,7 @@ fn id(unpacked: &Unpacked) -> String {
 
 async fn transform_call(
     records: Vec<Unpacked>,
-    transform: &Arc<dyn Transform>,
+    calls: &Calls,
     outage: Outage,
     clock: &Arc<dyn Clock>,
     seed: u64,
@@ -243,7 +260,7 @@ async fn transform_call(
             data: unpacked.record.data.clone(),
         })
         .collect();
-    let outcomes = match answer(transform, &input, clock, seed).await {
+    let outcomes = match answer(calls, &input, clock, seed).await {
         Ok(outcomes) => outcomes,
         Err(error) if outage == Outage::IsAnError => {
             let message = "the transform fails for records that were promised to an object as data";
@@ -271,15 +288,15 @@ async fn transform_call(
 
 /// What the transform answers, at the latest after its last retry.
 async fn answer(
-    transform: &Arc<dyn Transform>,
+    calls: &Calls,
     input: &[TransformRecord],
     clock: &Arc<dyn Clock>,
     seed: u64,
 ) -> Result<Vec<TransformOutcome>> {
     let mut backoff = Backoff::new(seed);
     loop {
-        match transform.apply(input.to_vec()).await {
-            Err(_) if backoff.failures() < TRANSFORM_RETRIES => clock.sleep(backoff.next_wait()).await,
+        match calls.transform.apply(input.to_vec()).await {
+            Err(_) if backoff.failures() < calls.retries => clock.sleep(backoff.next_wait()).await,
             answer => return answer,
         }
     }

@@ -44,7 +44,7 @@ use crate::kinesis::Kinesis;
 use subscriptions::Subscriptions;
 
 #[cfg(feature = "firehose")]
-pub use firehose::{Firehose, firehose_service};
+pub use firehose::{Firehose, FirehoseBuilder, firehose_service};
 
 /// What every operation works on.
 #[derive(Clone, Debug)]

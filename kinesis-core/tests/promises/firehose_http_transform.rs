@@ -13,7 +13,7 @@ use super::firehose_rig::{ERRORS, objects, rejected};
 use super::http_peers::{Answer, Fault, Peer, Request};
 
 /// Capitals; drops what begins with `d`, fails what begins with `f`, forgets what begins with `l`.
-fn function(request: &Request) -> Answer {
+pub(crate) fn function(request: &Request) -> Answer {
     let event: Value = serde_json::from_slice(&request.body).unwrap();
     assert!(event["invocationId"].is_string() && event["region"] == "us-east-1");
     assert!(event["deliveryStreamArn"].as_str().unwrap().starts_with("arn:aws:firehose:"));

@@ -9,6 +9,7 @@ use kinesis_core::server::{Firehose, firehose_service, service};
 use kinesis_core::{ErrorKind, Kinesis, PutRecord};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use wire_core::{Credentials, Server, Services, Settings};
 
 use super::firehose_rig::objects;
@@ -90,4 +91,63 @@ async fn delivery_streams_of_an_app_are_its_own() {
     assert_eq!(firehose.delivery_stream("own").unwrap_err().kind(), ErrorKind::NotFound);
     own.put_record("x").await.unwrap();
     own.flush().await.unwrap();
+}
+
+#[cfg(feature = "firehose-http")]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_boto3_sends_to_endpoints_arrives_there_or_in_s3() {
+    use kinesis_core::firehose::{TransformRecord, TransformResult, transform_fn};
+    use table_core::{Change, Column, Database, Format, HiveType, MemoryMetastore, Metastore, TableDef};
+
+    use super::firehose_http_transform::function;
+    use super::http_peers::{Collector, Hec, Peer, Search};
+
+    if !has("what_boto3_sends_to_endpoints_arrives_there_or_in_s3", &["boto3"], &[]).await {
+        return;
+    }
+    let (collector, hec, search) = (Collector::default(), Hec::default(), Search::default());
+    let peers = [
+        collector.serve().await,
+        hec.serve().await,
+        search.serve().await,
+        Peer::serve(|request| function(&request)).await,
+    ];
+    let columns = [Column::new("id", HiveType::BigInt), Column::new("name", HiveType::String)];
+    let table = TableDef::new("lake", "events", "events", Format::Parquet).with_columns(columns);
+    let catalog = Arc::new(MemoryMetastore::default());
+    catalog.commit(Change::new().create_database(Database::new("lake")).create_table(table)).await.unwrap();
+    let upper = |record: &TransformRecord| TransformResult::ok(String::from_utf8_lossy(&record.data).replace('a', "A"));
+    let (kinesis, store) = (Kinesis::memory().open().await.unwrap(), Arc::new(InMemory::new()));
+    let firehose = Firehose::builder(kinesis.clone(), store.clone())
+        .with_function("arn:aws:lambda:us-east-1:0:function:upper", transform_fn(upper))
+        .with_catalog(catalog)
+        .open()
+        .await
+        .unwrap();
+    let server = serve(&kinesis, &firehose).await;
+    let mut python = client("python3");
+    python.arg(script("boto3_firehose_endpoints.py")).arg(server.url()).args(peers.iter().map(|peer| &peer.url));
+    succeed(python).await;
+    for name in firehose.names() {
+        firehose.delivery_stream(&name).unwrap().flush().await.unwrap();
+    }
+    assert_eq!(collector.records(), ["BY HTTP"]);
+    assert_eq!(*collector.access_key.lock().unwrap(), "a secret");
+    assert_eq!(*hec.events.lock().unwrap(), ["by splunk"]);
+    let documents: Vec<_> = search.documents.lock().unwrap().keys().map(|(index, _)| index.clone()).collect();
+    assert_eq!((documents[0].as_str(), documents[1].len()), ("logs", "logs-2016-02".len()));
+    let objects = objects(&*store).await;
+    let mut backup = String::new();
+    let (_, gzip) = objects.iter().find(|(path, _)| path.starts_with("backup/http/")).unwrap();
+    flate2::read::GzDecoder::new(gzip.as_ref()).read_to_string(&mut backup).unwrap();
+    assert_eq!(backup, "by http");
+    assert_eq!(below(&objects, "backup/splunk-failed/splunk-failed/").len(), 1, "{:?}", objects.keys());
+    assert_eq!(below(&objects, "lake/events/format-conversion-failed/").len(), 1);
+    let (_, file) = objects.iter().find(|(path, _)| path.ends_with(".parquet")).unwrap();
+    let mut reader = ParquetRecordBatchReaderBuilder::try_new(file.clone()).unwrap().build().unwrap();
+    let batch = reader.next().unwrap().unwrap();
+    assert_eq!((batch.num_rows(), batch.schema().fields().len()), (1, 2));
+    let raw: Vec<_> = objects.iter().filter(|(path, _)| path.starts_with("raw/as-they-came/")).collect();
+    assert!(raw.iter().any(|(_, bytes)| bytes.windows(10).any(|part| part == br#""name": "a"#)), "{raw:?}");
+    server.close().await;
 }

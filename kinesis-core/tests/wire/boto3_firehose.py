@@ -86,7 +86,8 @@ for message, members in [
     ("MetadataExtraction", {"DynamicPartitioningConfiguration": {"Enabled": True}}),
     ("time zone", {"CustomTimeZone": "Mars/Olympus"}),
     ("Lambda", {"ProcessingConfiguration": {"Enabled": True, "Processors": [processor("Lambda", LambdaArn="arn:x")]}}),
-    ("S3BackupMode", {"S3BackupMode": "Enabled"}),
+    ("Unheard", {"ProcessingConfiguration": {"Enabled": True, "Processors": [processor("Unheard")]}}),
+    ("S3BackupConfiguration", {"S3BackupMode": "Enabled"}),
     ("KMS", {"EncryptionConfiguration": {"KMSEncryptionConfig": {"AWSKMSKeyARN": "arn:x"}}}),
     ("ParquetSerDe", {"DataFormatConversionConfiguration": {"Enabled": True}}),
 ]:
@@ -97,7 +98,8 @@ for message, members in [
         DeliveryStreamName="x",
         ExtendedS3DestinationConfiguration=destination(**members),
     )
-refused("InvalidArgumentException", create, "Splunk", DeliveryStreamName="x", SplunkDestinationConfiguration={"HECToken": "t"})
+refused("InvalidArgumentException", create, "RoleARN", DeliveryStreamName="x", SplunkDestinationConfiguration={"HECToken": "t"})
+refused("InvalidArgumentException", create, "Snowflake", DeliveryStreamName="x", SnowflakeDestinationConfiguration={"User": "u"})
 refused(
     "InvalidArgumentException",
     create,

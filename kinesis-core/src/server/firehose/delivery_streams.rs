@@ -5,14 +5,14 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use wire_core::{Context, Timestamp, Validation, WireError};
 
 use super::super::refusal::invalid;
 use super::super::stream_ref::named_by;
-use super::destination::S3Destination;
 use super::registry::{Definition, Opened, StreamSource};
 use super::tags::{Done, Tag, tag_rules};
+use super::target::Target;
 use super::{Firehose, refused};
 use crate::firehose::settings::NAME_CHARS_MAX;
 use crate::limits::TAGS_MAX;
@@ -21,17 +21,6 @@ const DESTINATION_ID: &str = "destinationId-000000000001";
 const LIST_DEFAULT: usize = 10;
 const LIST_MAX: usize = 10_000;
 const TYPES: [&str; 4] = ["DirectPut", "KinesisStreamAsSource", "MSKAsSource", "DatabaseAsSource"];
-/// Destinations of AWS that are not available here.
-const OTHER_DESTINATIONS: [&str; 8] = [
-    "RedshiftDestination",
-    "ElasticsearchDestination",
-    "AmazonopensearchserviceDestination",
-    "AmazonOpenSearchServerlessDestination",
-    "SplunkDestination",
-    "HttpEndpointDestination",
-    "SnowflakeDestination",
-    "IcebergDestination",
-];
 
 /// The rules that AWS's model has for names of delivery streams.
 pub(super) fn name_rules(validation: Validation, name: Option<&str>) -> Validation {
@@ -67,13 +56,9 @@ pub(super) struct CreateDeliveryStreamInput {
     delivery_stream_type: Option<String>,
     kinesis_stream_source_configuration: Option<KinesisStreamSource>,
     delivery_stream_encryption_configuration_input: Option<Value>,
-    #[serde(rename = "S3DestinationConfiguration")]
-    s3_destination_configuration: Option<S3Destination>,
-    #[serde(rename = "ExtendedS3DestinationConfiguration")]
-    extended_s3_destination_configuration: Option<S3Destination>,
     tags: Option<Vec<Tag>>,
     #[serde(flatten)]
-    others: serde_json::Map<String, Value>,
+    destinations: Map<String, Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -104,12 +89,10 @@ pub(super) async fn create_delivery_stream(
     if tags.len() > TAGS_MAX {
         return Err(invalid(format!("A delivery stream has at most {TAGS_MAX} tags.")));
     }
-    refuse_others(&input.others, "Configuration")?;
     if input.delivery_stream_encryption_configuration_input.is_some() {
         return Err(no_kms());
     }
-    let destination =
-        one_of(input.s3_destination_configuration, input.extended_s3_destination_configuration, "configuration")?;
+    let target = Target::given(&input.destinations, "Configuration")?;
     let now_ms = firehose.kinesis().clock().now().timestamp_millis();
     let source = match (kind, input.kinesis_stream_source_configuration) {
         (None | Some("DirectPut"), None) => None,
@@ -123,7 +106,7 @@ pub(super) async fn create_delivery_stream(
         (Some(other), _) => return Err(invalid(format!("DeliveryStreamType {other} is not available here."))),
     };
     let tags = tags.into_iter().map(|tag| (tag.key, tag.value)).collect();
-    let definition = Definition { created_ms: now_ms, updated_ms: None, version: 1, source, destination, tags };
+    let definition = Definition { created_ms: now_ms, updated_ms: None, version: 1, source, target, tags };
     firehose.create(name, definition).await.map_err(|error| match error.code() {
         "ResourceInUseException" | "AlreadyExists" => {
             let message = format!("Firehose {name} under account {} already exists.", request.account_id());
@@ -140,27 +123,6 @@ fn of_stream(firehose: &Firehose, source: KinesisStreamSource, start_ms: i64) ->
         named_by(&stream_arn).ok_or_else(|| invalid(format!("{stream_arn} is not a stream's ARN")))?.to_owned();
     firehose.kinesis().stream(&stream).map_err(|_| invalid(format!("Kinesis stream {stream} does not exist.")))?;
     Ok(StreamSource { stream, stream_arn, role_arn, start_ms })
-}
-
-/// The destination that is given, once.
-fn one_of(
-    plain: Option<S3Destination>,
-    extended: Option<S3Destination>,
-    what: &str,
-) -> Result<S3Destination, WireError> {
-    match (plain, extended) {
-        (Some(plain), None) => Ok(plain.plain()),
-        (None, Some(extended)) => Ok(extended),
-        _ => Err(invalid(format!("Exactly one destination {what} must be given."))),
-    }
-}
-
-fn refuse_others(members: &serde_json::Map<String, Value>, suffix: &str) -> Result<(), WireError> {
-    let given = |name: &&&str| members.get(&format!("{name}{suffix}")).is_some_and(|value| !value.is_null());
-    match OTHER_DESTINATIONS.iter().find(given) {
-        Some(name) => Err(invalid(format!("{name}{suffix} is not available here: destinations are in S3."))),
-        None => Ok(()),
-    }
 }
 
 fn no_kms() -> WireError {
@@ -242,10 +204,8 @@ struct KinesisStreamSourceDescription {
 #[serde(rename_all = "PascalCase")]
 struct DestinationDescription {
     destination_id: &'static str,
-    #[serde(rename = "S3DestinationDescription")]
-    s3_destination_description: S3Destination,
-    #[serde(rename = "ExtendedS3DestinationDescription")]
-    extended_s3_destination_description: S3Destination,
+    #[serde(flatten)]
+    destination: Map<String, Value>,
 }
 
 pub(super) async fn describe_delivery_stream(
@@ -257,13 +217,8 @@ pub(super) async fn describe_delivery_stream(
     let opened = named(&firehose, name_rules(Validation::new(), name), name, &request)?;
     let name = opened.name.as_str();
     let is_behind = input.exclusive_start_destination_id.is_some_and(|after| after.as_str() >= DESTINATION_ID);
-    let Definition { version, source, destination, .. } = opened.definition.clone();
-    let described = destination.described();
-    let destination = DestinationDescription {
-        destination_id: DESTINATION_ID,
-        s3_destination_description: described.plain(),
-        extended_s3_destination_description: described,
-    };
+    let Definition { version, source, target, .. } = opened.definition.clone();
+    let destination = DestinationDescription { destination_id: DESTINATION_ID, destination: target.described() };
     let source = source.map(|source| SourceDescription {
         kinesis_stream_source_description: KinesisStreamSourceDescription {
             kinesis_stream_arn: source.stream_arn,
@@ -334,12 +289,8 @@ pub(super) struct UpdateDestinationInput {
     delivery_stream_name: Option<String>,
     current_delivery_stream_version_id: Option<String>,
     destination_id: Option<String>,
-    #[serde(rename = "S3DestinationUpdate")]
-    s3_destination_update: Option<S3Destination>,
-    #[serde(rename = "ExtendedS3DestinationUpdate")]
-    extended_s3_destination_update: Option<S3Destination>,
     #[serde(flatten)]
-    others: serde_json::Map<String, Value>,
+    destinations: Map<String, Value>,
 }
 
 pub(super) async fn update_destination(
@@ -358,8 +309,7 @@ pub(super) async fn update_destination(
         let message = format!("Destination Id {} not found", id.unwrap_or_default());
         return Err(invalid(message));
     }
-    refuse_others(&input.others, "Update")?;
-    let update = one_of(input.s3_destination_update, input.extended_s3_destination_update, "update")?;
+    let update = Target::given(&input.destinations, "Update")?;
     let now_ms = firehose.kinesis().clock().now().timestamp_millis();
     firehose
         .change(name, |definition| {
@@ -371,8 +321,8 @@ pub(super) async fn update_destination(
                 );
                 return Err(WireError::new("ConcurrentModificationException", message));
             }
-            let destination = definition.destination.clone().merged(update);
-            Ok(Definition { destination, version: current + 1, updated_ms: Some(now_ms), ..definition })
+            let target = definition.target.clone().merged(update);
+            Ok(Definition { target, version: current + 1, updated_ms: Some(now_ms), ..definition })
         })
         .await?;
     Ok(Done {})

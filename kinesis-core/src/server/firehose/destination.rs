@@ -4,16 +4,17 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use wire_core::WireError;
 
 use super::super::refusal::invalid;
+use super::functions::Functions;
+use super::processing::{Processing, ProcessingConfiguration};
+use super::target::Plan;
 use crate::firehose::{
-    CloudWatchLogs, Compression, Deaggregation, Decompression, DeliverySettings, OutputFormat, ParquetCompression,
-    ParquetFormat, RecordsFormat, Separator, StartAt,
+    Compression, DeliverySettings, OutputFormat, ParquetCompression, ParquetFormat, RecordsFormat, SchemaSource,
+    Separator, SourceBackup, StartAt,
 };
 
 /// Repeated for as long as it takes: what was accepted stays journaled.
@@ -45,6 +46,11 @@ pub(super) struct S3Destination {
     processing_configuration: Option<ProcessingConfiguration>,
     #[serde(rename = "S3BackupMode", skip_serializing_if = "Option::is_none")]
     s3_backup_mode: Option<String>,
+    /// Where the backup goes; it is given under one name, updated under another and described under a third.
+    #[serde(rename = "S3BackupConfiguration", alias = "S3BackupUpdate", skip_serializing_if = "Option::is_none")]
+    s3_backup: Option<Box<S3Destination>>,
+    #[serde(rename = "S3BackupDescription", skip_serializing_if = "Option::is_none")]
+    s3_backup_description: Option<Box<S3Destination>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data_format_conversion_configuration: Option<DataFormatConversion>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,30 +67,6 @@ pub(super) struct BufferingHints {
     size_in_mbs: Option<usize>,
     #[serde(rename = "IntervalInSeconds", skip_serializing_if = "Option::is_none")]
     interval_in_seconds: Option<u64>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct ProcessingConfiguration {
-    #[serde(default)]
-    enabled: bool,
-    #[serde(default)]
-    processors: Vec<Processor>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Processor {
-    r#type: String,
-    #[serde(default)]
-    parameters: Vec<Parameter>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Parameter {
-    parameter_name: String,
-    parameter_value: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -109,16 +91,32 @@ struct DynamicPartitioning {
     enabled: bool,
 }
 
-/// What a destination means here.
-#[derive(Clone, Debug)]
-pub(super) struct Plan {
-    pub(super) bucket: String,
-    pub(super) settings: DeliverySettings,
+impl BufferingHints {
+    /// The settings with these, and with AWS's defaults where there is none.
+    pub(super) fn apply(self, settings: DeliverySettings) -> DeliverySettings {
+        settings
+            .with_buffer_bytes(self.size_in_mbs.unwrap_or(5).saturating_mul(MIB))
+            .with_buffer_interval(Duration::from_secs(self.interval_in_seconds.unwrap_or(300)))
+    }
+
+    /// As they are described.
+    pub(super) fn described(self) -> Self {
+        Self { size_in_mbs: self.size_in_mbs.or(Some(5)), interval_in_seconds: self.interval_in_seconds.or(Some(300)) }
+    }
+}
+
+/// What holds for every delivery stream that a client makes.
+pub(super) fn shared_settings() -> DeliverySettings {
+    DeliverySettings::new().with_start(StartAt::Latest).with_retry_duration(RETRY_DURATION)
 }
 
 impl S3Destination {
     /// This destination with what `update` says otherwise.
     pub(super) fn merged(self, update: Self) -> Self {
+        let s3_backup = match (self.s3_backup, update.s3_backup) {
+            (Some(backup), Some(update)) => Some(Box::new(backup.merged(*update))),
+            (backup, update) => update.or(backup),
+        };
         Self {
             role_arn: update.role_arn.or(self.role_arn),
             bucket_arn: update.bucket_arn.or(self.bucket_arn),
@@ -130,6 +128,8 @@ impl S3Destination {
             cloud_watch_logging_options: update.cloud_watch_logging_options.or(self.cloud_watch_logging_options),
             processing_configuration: update.processing_configuration.or(self.processing_configuration),
             s3_backup_mode: update.s3_backup_mode.or(self.s3_backup_mode),
+            s3_backup,
+            s3_backup_description: None,
             data_format_conversion_configuration: update
                 .data_format_conversion_configuration
                 .or(self.data_format_conversion_configuration),
@@ -143,17 +143,14 @@ impl S3Destination {
 
     /// As it is described: with what AWS fills in where nothing is given.
     pub(super) fn described(&self) -> Self {
-        let hints = self.buffering_hints.unwrap_or_default();
-        let hints = BufferingHints {
-            size_in_mbs: hints.size_in_mbs.or(Some(5)),
-            interval_in_seconds: hints.interval_in_seconds.or(Some(300)),
-        };
         let none = || serde_json::json!({"NoEncryptionConfig": "NoEncryption"});
         Self {
-            buffering_hints: Some(hints),
+            buffering_hints: Some(self.hints().described()),
             compression_format: self.compression_format.clone().or_else(|| Some("UNCOMPRESSED".to_owned())),
             encryption_configuration: self.encryption_configuration.clone().or_else(|| Some(none())),
             s3_backup_mode: self.s3_backup_mode.clone().or_else(|| Some("Disabled".to_owned())),
+            s3_backup: None,
+            s3_backup_description: self.s3_backup.as_ref().map(|backup| Box::new(backup.described().plain())),
             ..self.clone()
         }
     }
@@ -163,6 +160,8 @@ impl S3Destination {
         Self {
             processing_configuration: None,
             s3_backup_mode: None,
+            s3_backup: None,
+            s3_backup_description: None,
             data_format_conversion_configuration: None,
             dynamic_partitioning_configuration: None,
             file_extension: None,
@@ -175,103 +174,114 @@ impl S3Destination {
     ///
     /// # Errors
     /// `InvalidArgumentException` that names the member.
-    pub(super) fn plan(&self) -> Result<Plan, WireError> {
+    pub(super) fn plan(&self, functions: &Functions) -> Result<Plan, WireError> {
+        let bucket = self.bucket()?;
+        let backup = self.backup()?;
+        let mut settings = self.hints().apply(shared_settings());
+        settings = settings.with_prefix(self.prefix.clone().unwrap_or_default());
+        if let Some(prefix) = &self.error_output_prefix {
+            settings = settings.with_error_output_prefix(prefix);
+        }
+        if let Some(extension) = self.file_extension.as_ref().filter(|extension| !extension.is_empty()) {
+            settings = settings.with_file_extension(extension);
+        }
+        let mut backup_bucket = None;
+        if let Some(backup) = backup {
+            settings = settings.with_source_backup(backup.as_backup()?);
+            backup_bucket = Some(backup.bucket()?);
+        }
+        let settings = self.in_time_zone(settings);
+        let processing = self.processing_configuration.clone().unwrap_or_default();
+        let Processing { settings, separator, transform, has_query } = processing.apply(settings, functions)?;
+        let partitions = self.dynamic_partitioning_configuration.as_ref().is_some_and(|dynamic| dynamic.enabled);
+        if has_query && !partitions {
+            return Err(invalid("MetadataExtraction processor is only present when Dynamic Partitioning is enabled."));
+        }
+        if partitions && !has_query && transform.is_none() {
+            return Err(invalid("Dynamic Partitioning needs a MetadataExtraction or a Lambda processor."));
+        }
+        let settings = settings.with_format(self.format(separator)?);
+        settings.validate()?;
+        let conversion = self.data_format_conversion_configuration.as_ref().filter(|conversion| conversion.enabled);
+        let schema = conversion.and_then(|conversion| conversion.schema_configuration.as_ref());
+        let schema = match schema.filter(|schema| !schema.is_null()) {
+            Some(schema) => functions.schema(schema)?,
+            None => SchemaSource::inferred(),
+        };
+        Ok(Plan { bucket, settings, backup_bucket, transform, schema, destination: None })
+    }
+
+    /// The bucket, once what every destination in S3 must have was checked.
+    ///
+    /// # Errors
+    /// `InvalidArgumentException` that names the member.
+    pub(super) fn bucket(&self) -> Result<String, WireError> {
         let required = |name: &str, value: &Option<String>| {
             value.clone().ok_or_else(|| invalid(format!("{name} of the destination is missing")))
         };
         required("RoleARN", &self.role_arn)?;
         let arn = required("BucketARN", &self.bucket_arn)?;
-        let plain = |bucket: &&str| {
-            let chars = bucket.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
-            chars && (1..=255).contains(&bucket.len()) && bucket.chars().any(|c| c != '.')
-        };
-        let bucket = arn.split_once(":s3:::").map(|(_, bucket)| bucket).filter(plain);
-        let bucket = bucket.ok_or_else(|| invalid(format!("BucketARN {arn} is not a bucket's")))?.to_owned();
-        self.refuse_what_is_not_here()?;
-        let hints = self.buffering_hints.unwrap_or_default();
-        let mut settings = DeliverySettings::new()
-            .with_start(StartAt::Latest)
-            .with_retry_duration(RETRY_DURATION)
-            .with_buffer_bytes(hints.size_in_mbs.unwrap_or(5).saturating_mul(MIB))
-            .with_buffer_interval(Duration::from_secs(hints.interval_in_seconds.unwrap_or(300)))
-            .with_prefix(self.prefix.clone().unwrap_or_default());
-        if let Some(prefix) = &self.error_output_prefix {
-            settings = settings.with_error_output_prefix(prefix);
-        }
-        if let Some(zone) = self.custom_time_zone.as_ref().filter(|zone| !zone.is_empty()) {
-            settings = settings.with_time_zone(zone);
-        }
-        if let Some(extension) = self.file_extension.as_ref().filter(|extension| !extension.is_empty()) {
-            settings = settings.with_file_extension(extension);
-        }
-        let (settings, separator) = self.process(settings)?;
-        let settings = settings.with_format(self.format(separator)?);
-        settings.validate()?;
-        Ok(Plan { bucket, settings })
-    }
-
-    fn refuse_what_is_not_here(&self) -> Result<(), WireError> {
-        if self.s3_backup_mode.as_deref() == Some("Enabled") {
-            return Err(invalid("S3BackupMode Enabled is not available here: source records are not backed up."));
-        }
         let encryption = self.encryption_configuration.as_ref();
         if encryption.is_some_and(|encryption| encryption.get("KMSEncryptionConfig").is_some_and(|kms| !kms.is_null()))
         {
             return Err(invalid("KMSEncryptionConfig is not available here: there is no KMS."));
         }
-        Ok(())
+        let plain = |bucket: &&str| {
+            let chars = bucket.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+            chars && (1..=255).contains(&bucket.len()) && bucket.chars().any(|c| c != '.')
+        };
+        let bucket = arn.split_once(":s3:::").map(|(_, bucket)| bucket).filter(plain);
+        bucket.map(str::to_owned).ok_or_else(|| invalid(format!("BucketARN {arn} is not a bucket's")))
     }
 
-    /// The settings with what the processors say, and what stands behind each record.
-    fn process(&self, mut settings: DeliverySettings) -> Result<(DeliverySettings, Separator), WireError> {
-        let mut separator = Separator::None;
-        let processing = self.processing_configuration.clone().unwrap_or_default();
-        let processors = if processing.enabled { processing.processors } else { Vec::new() };
-        let mut has_query = false;
-        for processor in processors {
-            match processor.r#type.as_str() {
-                "RecordDeAggregation" => settings = settings.with_deaggregation(processor.deaggregation()?),
-                "Decompression" => {
-                    processor.only("CompressionFormat", &["GZIP"])?;
-                    settings = settings.with_decompression(Decompression::Gzip);
-                }
-                "CloudWatchLogProcessing" => {
-                    processor.only("DataMessageExtraction", &["true"])?;
-                    settings = settings.with_cloudwatch_logs(CloudWatchLogs::Messages);
-                }
-                "MetadataExtraction" => {
-                    processor.only("JsonParsingEngine", &["JQ-1.6"])?;
-                    let query = processor.parameter("MetadataExtractionQuery");
-                    let query = query.ok_or_else(|| invalid("MetadataExtraction needs a MetadataExtractionQuery."))?;
-                    settings = settings.with_partition_query(query);
-                    has_query = true;
-                }
-                "AppendDelimiterToRecord" => {
-                    processor.only("Delimiter", &["\\n", "\n"])?;
-                    separator = Separator::Newline;
-                }
-                other => return Err(invalid(format!("Processor {other} is not available here."))),
-            }
+    /// What a copy of every record goes to, by this destination.
+    ///
+    /// # Errors
+    /// `InvalidArgumentException` for a compression that there is not.
+    pub(super) fn as_backup(&self) -> Result<SourceBackup, WireError> {
+        Ok(SourceBackup::new(self.prefix.clone().unwrap_or_default()).with_compression(self.compression()?))
+    }
+
+    /// Where a destination that is not in S3 puts what fails.
+    pub(super) fn errors_of_another(&self, settings: DeliverySettings) -> DeliverySettings {
+        let prefix = self.error_output_prefix.as_ref().or(self.prefix.as_ref());
+        self.in_time_zone(settings.with_error_output_prefix(prefix.cloned().unwrap_or_default()))
+    }
+
+    fn in_time_zone(&self, settings: DeliverySettings) -> DeliverySettings {
+        match self.custom_time_zone.as_ref().filter(|zone| !zone.is_empty()) {
+            Some(zone) => settings.with_time_zone(zone),
+            None => settings,
         }
-        let partitions = self.dynamic_partitioning_configuration.as_ref().is_some_and(|dynamic| dynamic.enabled);
-        if has_query && !partitions {
-            return Err(invalid("MetadataExtraction processor is only present when Dynamic Partitioning is enabled."));
+    }
+
+    fn hints(&self) -> BufferingHints {
+        self.buffering_hints.unwrap_or_default()
+    }
+
+    /// Where records are backed up, if they are.
+    fn backup(&self) -> Result<Option<&Self>, WireError> {
+        match (self.s3_backup_mode.as_deref(), &self.s3_backup) {
+            (None | Some("Disabled"), _) => Ok(None),
+            (Some("Enabled"), Some(backup)) => Ok(Some(backup)),
+            (Some("Enabled"), None) => Err(invalid("S3BackupMode Enabled needs an S3BackupConfiguration.")),
+            (Some(other), _) => Err(invalid(format!("S3BackupMode {other} is neither Enabled nor Disabled."))),
         }
-        if partitions && !has_query {
-            return Err(invalid("Dynamic Partitioning needs a MetadataExtraction processor."));
+    }
+
+    fn compression(&self) -> Result<Compression, WireError> {
+        match self.compression_format.as_deref() {
+            None | Some("UNCOMPRESSED") => Ok(Compression::None),
+            Some("GZIP") => Ok(Compression::Gzip),
+            Some("ZIP") => Ok(Compression::Zip),
+            Some("Snappy") => Ok(Compression::Snappy),
+            Some("HADOOP_SNAPPY") => Ok(Compression::HadoopSnappy),
+            Some(other) => Err(invalid(format!("CompressionFormat {other} is none of those that there are."))),
         }
-        Ok((settings, separator))
     }
 
     fn format(&self, separator: Separator) -> Result<OutputFormat, WireError> {
-        let compression = match self.compression_format.as_deref() {
-            None | Some("UNCOMPRESSED") => Compression::None,
-            Some("GZIP") => Compression::Gzip,
-            Some("ZIP") => Compression::Zip,
-            Some("Snappy") => Compression::Snappy,
-            Some("HADOOP_SNAPPY") => Compression::HadoopSnappy,
-            Some(other) => return Err(invalid(format!("CompressionFormat {other} is none of those that there are."))),
-        };
+        let compression = self.compression()?;
         let conversion = self.data_format_conversion_configuration.as_ref().filter(|conversion| conversion.enabled);
         let Some(conversion) = conversion else {
             return Ok(OutputFormat::Records(
@@ -286,14 +296,7 @@ impl S3Destination {
 }
 
 impl DataFormatConversion {
-    /// Parquet, by a schema that is inferred from the records: there is no catalog here to ask for one.
     fn format(&self) -> Result<ParquetFormat, WireError> {
-        if self.schema_configuration.as_ref().is_some_and(|schema| !schema.is_null()) {
-            return Err(invalid(
-                "SchemaConfiguration is not available here, since there is no catalog: leave it out, and the schema is \
-                 inferred from the records.",
-            ));
-        }
         let serializer = self.output_format_configuration.as_ref().and_then(|output| output.get("Serializer"));
         let Some(parquet) = serializer.and_then(|serializer| serializer.get("ParquetSerDe")) else {
             return Err(invalid("OutputFormatConfiguration must have a ParquetSerDe; OrcSerDe is not available here."));
@@ -305,37 +308,5 @@ impl DataFormatConversion {
             Some(other) => return Err(invalid(format!("Compression {other} of ParquetSerDe is not available here."))),
         };
         Ok(ParquetFormat::new().with_compression(compression))
-    }
-}
-
-impl Processor {
-    fn parameter(&self, name: &str) -> Option<&str> {
-        let named = self.parameters.iter().find(|parameter| parameter.parameter_name == name);
-        named.map(|parameter| parameter.parameter_value.as_str())
-    }
-
-    /// Refuses another value than these for a parameter, if there is one.
-    fn only(&self, name: &str, values: &[&str]) -> Result<(), WireError> {
-        match self.parameter(name) {
-            Some(value) if !values.contains(&value) => {
-                Err(invalid(format!("{name} {value} of processor {} is not available here.", self.r#type)))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn deaggregation(&self) -> Result<Deaggregation, WireError> {
-        match self.parameter("SubRecordType") {
-            Some("JSON") => Ok(Deaggregation::Json),
-            Some("DELIMITED") => {
-                let delimiter = self.parameter("Delimiter").and_then(|delimiter| STANDARD.decode(delimiter).ok());
-                let missing = || invalid("RecordDeAggregation of SubRecordType DELIMITED needs a Delimiter in base64.");
-                delimiter.map(Deaggregation::Delimited).ok_or_else(missing)
-            }
-            other => {
-                let other = other.unwrap_or("null");
-                Err(invalid(format!("SubRecordType {other} of RecordDeAggregation is neither JSON nor DELIMITED.")))
-            }
-        }
     }
 }

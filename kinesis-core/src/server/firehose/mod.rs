@@ -4,13 +4,17 @@
 
 mod delivery_streams;
 mod destination;
+mod endpoint;
+mod functions;
+mod processing;
 mod records;
 mod registry;
 mod tags;
+mod target;
 
 use wire_core::{Context, Service, WireError};
 
-pub use registry::Firehose;
+pub use registry::{Firehose, FirehoseBuilder};
 
 use super::{BODY_BYTES_MAX, too_large};
 use crate::error::Error;
@@ -34,8 +38,11 @@ use durable_core::ErrorKind;
 /// # }
 /// ```
 ///
-/// Destinations are in S3: others, and of those in S3 what needs KMS, Lambda, a catalog or a backup, are refused by name.
-/// Encryption at rest by KMS cannot be started.
+/// Destinations are in S3, or, with the feature `firehose-http`, HTTP endpoints, Splunk and OpenSearch; others are refused by
+/// name, and so is what needs KMS, a VPC or Secrets Manager. Functions for Lambda's place and a catalog for Glue's are the
+/// app's: see [`FirehoseBuilder`]. A `LambdaArn` may also be the URL of an [endpoint with Lambda's
+/// contract](crate::firehose::DeliveryStreamBuilder::with_transform). Keys and tokens of endpoints are kept as they are given,
+/// in the journal of the instance.
 #[must_use]
 pub fn firehose_service(firehose: Firehose) -> Service<impl Clone + Send + Sync + 'static> {
     Service::new("firehose", "Firehose_20150804", firehose)

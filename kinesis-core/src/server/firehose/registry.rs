@@ -13,11 +13,13 @@ use durable_core::ErrorKind;
 use object_store::ObjectStore;
 use object_store::prefix::PrefixStore;
 use serde::{Deserialize, Serialize};
+use table_core::Metastore;
 use wire_core::WireError;
 
-use super::destination::{Plan, S3Destination};
+use super::functions::Functions;
+use super::target::{Plan, Target};
 use crate::error::{Error, Result};
-use crate::firehose::DeliveryStream;
+use crate::firehose::{DeliveryStream, Transform};
 use crate::kinesis::Kinesis;
 use crate::stream::DataStream;
 
@@ -37,6 +39,7 @@ pub struct Firehose {
 struct Shared {
     kinesis: Kinesis,
     store: Arc<dyn ObjectStore>,
+    functions: Functions,
     /// One changes at a time.
     changing: tokio::sync::Mutex<()>,
     open: RwLock<BTreeMap<String, Arc<Opened>>>,
@@ -59,7 +62,8 @@ pub(super) struct Definition {
     /// From 1, one more with each change of the destination.
     pub(super) version: u64,
     pub(super) source: Option<StreamSource>,
-    pub(super) destination: S3Destination,
+    #[serde(flatten)]
+    pub(super) target: Target,
     pub(super) tags: BTreeMap<String, String>,
 }
 
@@ -70,6 +74,45 @@ pub(super) struct StreamSource {
     pub(super) stream_arn: String,
     pub(super) role_arn: String,
     pub(super) start_ms: i64,
+}
+
+/// Opens the API of Amazon Data Firehose, with what definitions of clients may name.
+#[must_use]
+pub struct FirehoseBuilder {
+    kinesis: Kinesis,
+    store: Arc<dyn ObjectStore>,
+    functions: Functions,
+}
+
+impl fmt::Debug for FirehoseBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FirehoseBuilder").finish_non_exhaustive()
+    }
+}
+
+impl FirehoseBuilder {
+    /// What a processor of type `Lambda` calls whose `LambdaArn` is this.
+    pub fn with_function(mut self, arn: impl Into<String>, transform: impl Transform) -> Self {
+        self.functions.transforms.insert(arn.into(), Arc::new(transform));
+        self
+    }
+
+    /// Where tables are that a `SchemaConfiguration` names: the columns of their files are the schema of conversions.
+    pub fn with_catalog(mut self, catalog: Arc<dyn Metastore>) -> Self {
+        self.functions.catalog = Some(catalog);
+        self
+    }
+
+    /// Opens all delivery streams that the instance holds, which go on where they were.
+    ///
+    /// Dropping the future leaves some of them at work until the instance is dropped.
+    ///
+    /// # Errors
+    /// `Corrupt` if a definition does not read back; `InvalidInput` if one names a function that is not there; as
+    /// [`open`](crate::firehose::DeliveryStreamBuilder::open) of each.
+    pub async fn open(self) -> Result<Firehose> {
+        Firehose::open_all(self.kinesis, self.store, self.functions).await
+    }
 }
 
 impl fmt::Debug for Firehose {
@@ -89,17 +132,25 @@ impl Definition {
 }
 
 impl Firehose {
-    /// Opens all delivery streams that `kinesis` holds, which go on where they were; objects go to `store`.
-    ///
-    /// Dropping the future leaves some of them at work until the instance is dropped.
+    /// As [`builder`](Self::builder), without functions and without a catalog.
     ///
     /// # Errors
-    /// `Corrupt` if a definition does not read back; as [`open`](crate::firehose::DeliveryStreamBuilder::open) of each.
+    /// As [`open`](FirehoseBuilder::open).
     pub async fn open(kinesis: Kinesis, store: Arc<dyn ObjectStore>) -> Result<Self> {
+        Self::builder(kinesis, store).open().await
+    }
+
+    /// The API over `kinesis`; objects go to `store`.
+    pub fn builder(kinesis: Kinesis, store: Arc<dyn ObjectStore>) -> FirehoseBuilder {
+        FirehoseBuilder { kinesis, store, functions: Functions::default() }
+    }
+
+    async fn open_all(kinesis: Kinesis, store: Arc<dyn ObjectStore>, functions: Functions) -> Result<Self> {
         let firehose = Self {
             shared: Arc::new(Shared {
                 kinesis,
                 store,
+                functions,
                 changing: tokio::sync::Mutex::default(),
                 open: RwLock::default(),
             }),
@@ -159,7 +210,7 @@ impl Firehose {
     /// # Errors
     /// `AlreadyExists`; `InvalidArgumentException` for a destination that is not possible here.
     pub(super) async fn create(&self, name: &str, definition: Definition) -> Result<(), WireError> {
-        definition.destination.plan()?;
+        definition.target.plan(&self.shared.functions)?;
         let _changing = self.shared.changing.lock().await;
         let exists = || Error::new(ErrorKind::AlreadyExists, format!("delivery stream '{name}' exists already"));
         if self.opened(name).is_ok() {
@@ -192,9 +243,9 @@ impl Firehose {
         let _changing = self.shared.changing.lock().await;
         let opened = self.opened(name)?;
         let definition = change(opened.definition.clone())?;
-        definition.destination.plan()?;
+        definition.target.plan(&self.shared.functions)?;
         store(&opened.internal, &definition).await?;
-        if definition.destination == opened.definition.destination {
+        if definition.target == opened.definition.target {
             let (delivery, internal) = (opened.delivery.clone(), opened.internal.clone());
             self.put(Opened { name: name.to_owned(), definition, delivery, internal });
             return Ok(());
@@ -221,16 +272,31 @@ impl Firehose {
     }
 
     async fn start(&self, name: &str, definition: Definition, internal: DataStream) -> Result<()> {
-        let plan = definition.destination.plan();
-        let Plan { bucket, settings } = plan.map_err(|error| Error::invalid(error.to_string()))?;
-        let store: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(self.shared.store.clone(), bucket));
+        let plan = definition.target.plan(&self.shared.functions);
+        let plan = plan.map_err(|error| Error::invalid(format!("delivery stream '{name}': {error}")))?;
+        let Plan { bucket, settings, backup_bucket, transform, schema, destination } = plan;
+        let store = self.bucket(bucket);
         let builder = match &definition.source {
             Some(source) => DeliveryStream::builder(name, self.shared.kinesis.stream(&source.stream)?, store),
             None => DeliveryStream::direct(name, self.shared.kinesis.clone(), store),
         };
-        let delivery = builder.with_settings(settings).open().await?;
+        let mut builder = builder.with_settings(settings).with_schema(schema);
+        if let Some(bucket) = backup_bucket {
+            builder = builder.with_backup_store(self.bucket(bucket));
+        }
+        if let Some(transform) = transform {
+            builder = builder.with_transform(transform);
+        }
+        if let Some(destination) = destination {
+            builder = builder.with_destination(destination);
+        }
+        let delivery = builder.open().await?;
         self.put(Opened { name: name.to_owned(), definition, delivery, internal });
         Ok(())
+    }
+
+    fn bucket(&self, bucket: String) -> Arc<dyn ObjectStore> {
+        Arc::new(PrefixStore::new(self.shared.store.clone(), bucket))
     }
 
     fn put(&self, opened: Opened) {
