@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 
 use super::buffer::Buffer;
 use super::claim::Claim;
-use super::destination::Destination;
+use super::destination::{Destination, StoredObject};
 use super::encode::{Encoded, FailedLines, Payload, Shape, encode};
 use super::error_output::ErrorOutputType;
 use super::event::{Announcer, Delivered, DeliveryEvent, Rejected, Retrying};
@@ -78,7 +78,13 @@ impl Deliverer {
             self.deliver_failed(&object, output, failed, "", seed).await?;
         }
         match (encoded.payload, &self.destination) {
-            (Payload::Object { data, rows }, _) => self.deliver_data(&object, data, rows, seed).await,
+            (Payload::Object { data, rows }, None) => self.deliver_data(&object, data, rows, seed).await,
+            (Payload::Object { data, rows }, Some(destination)) => {
+                let (path, bytes) = (parse(object.path.as_deref())?, data.len() as u64);
+                self.put(&self.store, &path, data, seed).await?;
+                let stored = StoredObject { path, rows, bytes };
+                self.hand_over_object(destination.as_ref(), &object, stored, seed).await
+            }
             (Payload::Records(records), Some(destination)) => {
                 self.hand_over(destination.as_ref(), &object, records, seed).await
             }
@@ -95,7 +101,8 @@ impl Deliverer {
     ) -> Result<(SealedObject, Encoded)> {
         let _permit = self.conversions.acquire().await.map_err(|_| Error::closed())?;
         let ended = self.clock.now();
-        let shape = if self.destination.is_some() { Shape::Records } else { Shape::Object };
+        let takes_records = self.destination.as_ref().is_some_and(|destination| !destination.takes_objects());
+        let shape = if takes_records { Shape::Records } else { Shape::Object };
         let encoding = tokio::task::spawn_blocking(move || {
             let encoded = encode(&object, buffer, schema, shape, ended)?;
             Ok((object, encoded))

@@ -357,7 +357,7 @@ impl DeliveryStreamBuilder {
 
     /// What takes the records in place of the store: there, only failed records and a
     /// [backup](DeliverySettings::with_source_backup) are put then, and the prefix names nothing. Partition keys, Parquet,
-    /// compression and separators are for the store, and refused.
+    /// compression and separators are for the store, and refused, but for a destination that takes objects.
     ///
     /// Records are delivered at least once: those of a request whose answer was lost come again, under the same ids.
     pub fn with_destination(mut self, destination: impl Destination) -> Self {
@@ -519,7 +519,7 @@ impl DeliveryStreamBuilder {
                 format!("the prefix of delivery stream '{name}' names keys of a transform, and there is none"),
             ));
         }
-        if self.destination.is_some() {
+        if self.destination.as_ref().is_some_and(|destination| !destination.takes_objects()) {
             self.settings.check_for_destination()?;
         }
         match &self.schema.0 {

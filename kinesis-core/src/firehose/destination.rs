@@ -9,11 +9,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
+use object_store::path::Path;
 
 use super::error_output::ErrorOutputType;
 
-/// Takes records in place of an object store. HTTP endpoints, Splunk and OpenSearch are ready made (feature
-/// `firehose-http`); implement it for others.
+/// Takes records in place of an object store, or objects behind it. HTTP endpoints, Splunk and OpenSearch (feature
+/// `firehose-http`) and Redshift (feature `redshift`) are ready made; implement it for others.
 ///
 /// ```
 /// use futures::FutureExt;
@@ -42,6 +43,16 @@ pub trait Destination: Send + Sync + 'static {
         ErrorOutputType::DestinationFailed
     }
 
+    /// Whether it takes whole objects, which are in the store before it is asked, in place of records.
+    fn takes_objects(&self) -> bool {
+        false
+    }
+
+    /// What is put under the error output prefix for an object that it refuses. The object itself stays where it is.
+    fn aside(&self, object: &StoredObject) -> Vec<u8> {
+        format!("{}\n", object.path).into_bytes()
+    }
+
     /// What else stands in the line of a record that is put aside, by the names that Firehose gives it.
     fn members(&self, _request_id: &str, record: &RequestRecord) -> Vec<(&'static str, String)> {
         vec![("recordId", record.id.clone())]
@@ -64,6 +75,14 @@ impl<D: Destination + ?Sized> Destination for Arc<D> {
         self.as_ref().error_output_type()
     }
 
+    fn takes_objects(&self) -> bool {
+        self.as_ref().takes_objects()
+    }
+
+    fn aside(&self, object: &StoredObject) -> Vec<u8> {
+        self.as_ref().aside(object)
+    }
+
     fn members(&self, request_id: &str, record: &RequestRecord) -> Vec<(&'static str, String)> {
         self.as_ref().members(request_id, record)
     }
@@ -73,7 +92,8 @@ impl<D: Destination + ?Sized> Destination for Arc<D> {
     }
 }
 
-/// The records that were refused, by their place in the request, or the refusal of all of them. All others were accepted.
+/// The records that were refused, by their place in the request, or the refusal of all of them, or of the object. All others
+/// were accepted.
 pub type Answer = Result<Vec<(usize, Refusal)>, Refusal>;
 
 /// Records for a destination.
@@ -84,8 +104,22 @@ pub struct DeliveryRequest {
     pub id: String,
     /// Which attempt this is, from 1; it is 1 again after a restart.
     pub attempt: u32,
-    /// In the order in which they were read.
+    /// In the order in which they were read. None for a destination that takes objects.
     pub records: Vec<RequestRecord>,
+    /// The object in the store, for a destination that takes objects.
+    pub object: Option<StoredObject>,
+}
+
+/// An object that is in the store of the delivery stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoredObject {
+    /// Its path within the store.
+    pub path: Path,
+    /// Rows in it.
+    pub rows: u64,
+    /// Its size in bytes.
+    pub bytes: u64,
 }
 
 /// One record of a request.

@@ -30,7 +30,7 @@ pub enum ErrorOutputType {
     /// OpenSearch did not take it.
     #[serde(rename = "AmazonOpenSearchService-failed")]
     OpenSearchFailed,
-    /// Redshift did not load it.
+    /// Redshift did not load its object, of which there is a manifest.
     RedshiftFailed,
     /// A [destination](super::Destination) of the app's own did not take it.
     DestinationFailed,
@@ -64,7 +64,7 @@ impl ErrorOutputType {
             Self::HttpEndpointFailed => "http-endpoint-failed",
             Self::SplunkFailed => "splunk-failed",
             Self::OpenSearchFailed => "AmazonOpenSearchService-failed",
-            Self::RedshiftFailed => "redshift-failed",
+            Self::RedshiftFailed => "errors/manifests",
             Self::DestinationFailed => "destination-failed",
         }
     }

@@ -100,6 +100,8 @@ mod place;
 mod prefix;
 mod query;
 mod range_set;
+#[cfg(feature = "redshift")]
+mod redshift;
 mod retry;
 mod route;
 mod schema;
@@ -114,7 +116,7 @@ mod worker;
 pub use arrow_schema;
 
 pub use delivery_stream::{DeliveryStream, DeliveryStreamBuilder, EVENTS_KEPT};
-pub use destination::{Answer, DeliveryRequest, Destination, Refusal, RequestRecord};
+pub use destination::{Answer, DeliveryRequest, Destination, Refusal, RequestRecord, StoredObject};
 pub use direct_put::{DELIVERY_RECORD_BYTES_MAX, PUT_RECORD_BATCH_BYTES_MAX, PUT_RECORD_BATCH_MAX};
 pub use error_output::ErrorOutputType;
 pub use event::{Accepted, Delivered, DeliveryEvent, PartitionKeys, Rejected, Retrying};
@@ -129,6 +131,8 @@ pub use http::{
 };
 pub use metrics::DeliveryMetrics;
 pub use query::PARTITION_QUERY_CHARS_MAX;
+#[cfg(feature = "redshift")]
+pub use redshift::{REDSHIFT_COPY_TIMEOUT_DEFAULT, Redshift};
 pub use schema::SchemaSource;
 pub use settings::{DeliverySettings, StartAt};
 pub use transform::{

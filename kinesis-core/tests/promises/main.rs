@@ -45,6 +45,8 @@ mod firehose_opensearch;
 mod firehose_partitions;
 #[cfg(feature = "firehose")]
 mod firehose_prefix;
+#[cfg(feature = "redshift")]
+mod firehose_redshift;
 #[cfg(feature = "firehose")]
 mod firehose_rejects;
 #[cfg(feature = "firehose")]
@@ -66,6 +68,8 @@ mod mapping;
 mod metrics;
 mod nothing_left_behind;
 mod on_demand;
+#[cfg(feature = "redshift")]
+mod postgres;
 mod replay;
 mod reshard;
 mod retention;
