@@ -1,4 +1,4 @@
-//! Real flights as JSON into a stream, and out of it as Parquet by origin and day, while the destination often fails.
+//! Real flights as JSON into a stream, and out of it as Parquet by origin and day, to a destination that fails for a while.
 //!
 //! `cargo run -p kinesis-core --features firehose --example firehose`
 #![allow(clippy::print_stdout, reason = "an example reports to whoever runs it")]
@@ -20,6 +20,8 @@ use kinesis_core::{DataStream, Kinesis, PutRecord};
 use testkit::fault_store::{Effect, Failure, FaultStore, Operation, Rule};
 
 const FLIGHTS: usize = 20_000;
+/// So many puts fail before the destination recovers.
+const FAILING_PUTS: u64 = 40;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -27,10 +29,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let kinesis = Kinesis::at(folder.join("kinesis")).open().await?;
     let flights = kinesis.create_stream("flights", 4).await?;
 
-    // A directory that fails three puts in ten.
+    // A directory that fails its first puts.
     let directory = Arc::new(DurableLocal::new(folder.join("delivered"))?);
-    let failing = Rule::on(&[Operation::Put], Effect::Fail(Failure::Unavailable)).with_probability(0.3);
-    let store = FaultStore::with_rules(directory, 1, kinesis.clock(), vec![failing]);
+    let failing = |put| Rule::on(&[Operation::Put], Effect::Fail(Failure::Unavailable)).at_call(put);
+    let failing = (0..FAILING_PUTS).map(failing).collect();
+    let store = FaultStore::with_rules(directory, 1, kinesis.clock(), failing);
 
     let settings = DeliverySettings::new()
         .with_buffer_bytes(1024 * 1024)
@@ -55,6 +58,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         while let Some(event) = events.next().await {
             match event {
                 DeliveryEvent::Delivered(delivered) => {
+                    if retries > 0 && rows_by_origin.is_empty() {
+                        println!("the destination has recovered after {retries} failed puts");
+                    }
                     let origin = delivered.partition.get("origin").unwrap_or_default();
                     *rows_by_origin.entry(origin.to_owned()).or_default() += delivered.rows;
                 }

@@ -16,6 +16,7 @@ use rand::{Rng, SeedableRng};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 use tokio::task::AbortHandle;
+use tracing::Instrument;
 
 use super::buffer::Buffers;
 use super::claim::Claim;
@@ -495,7 +496,8 @@ impl DeliveryStreamBuilder {
                 claim.abandon();
             }
         };
-        let task = tokio::spawn(worker.run(received, stopped));
+        let span = tracing::info_span!("delivery_stream", name = self.name);
+        let task = tokio::spawn(worker.run(received, stopped).instrument(span));
         let claim = Arc::downgrade(&claim);
         let task = task.abort_handle();
         let shared =

@@ -1,5 +1,5 @@
 //! Delivery streams: records of a stream, or put directly, are taken apart, transformed, partitioned, buffered, converted, and
-//! put into an object store under the names that Amazon Data Firehose gives.
+//! put into an object store under the names that Amazon Data Firehose gives, or handed over to a destination of another kind.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -28,7 +28,7 @@
 //!
 //! # What is promised
 //!
-//! Each record of the source ends in exactly one object: in the data, or under the error output prefix with its reason,
+//! Each record of the source ends in exactly one object of the store: in the data, or under the error output prefix with its reason,
 //! or it was dropped by the transform. That holds through crashes, restarts, failing stores and puts that were applied
 //! although they seemed to fail, because sealing a buffer first commits the object's name and its records to the
 //! source's journal, together with the positions; the put then creates that name, and a name that exists is done. A
@@ -61,6 +61,27 @@
 //! What was taken out of one record may go to many objects; each part is delivered once all the same. Changing how records are
 //! taken apart, between two openings, delivers parts again of records that were delivered in part.
 //!
+//! # Destinations
+//!
+//! | destination | feature | how often a record arrives | what it refuses goes to |
+//! |---|---|---|---|
+//! | an object store | | exactly once | (it refuses none: a failing put is repeated) |
+#![cfg_attr(
+    feature = "firehose-http",
+    doc = "| an HTTP endpoint of Firehose's form: [`HttpEndpoint`] | `firehose-http` | at least once, under ids that stay | `http-endpoint-failed` |",
+    doc = "| Splunk: [`Splunk`] | `firehose-http` | at least once | `splunk-failed` |",
+    doc = "| OpenSearch: [`OpenSearch`] | `firehose-http` | once, by the document's id | `AmazonOpenSearchService-failed` |"
+)]
+#![cfg_attr(
+    feature = "redshift",
+    doc = "| Redshift: [`Redshift`] | `redshift` | at least once | a manifest under `errors/manifests` |"
+)]
+//! | the app's own: [`Destination`] | | at least once, under ids that stay | `destination-failed` |
+//!
+//! A destination that is no object store is asked again for a while, and what it has not taken by then is put aside in the
+//! store, as are records that failed on the way. [`with_source_backup`](DeliverySettings::with_source_backup) puts every record
+//! there, as it came.
+//!
 //! # Prefixes
 //!
 //! | expression | becomes |
@@ -69,15 +90,14 @@
 //! | `!{partitionKeyFromQuery:k}` | the record's top-level field `k`, named in `partition_by`, or key `k` of the JQ expression |
 //! | `!{partitionKeyFromLambda:k}` | the partition key `k` of the transform |
 //! | `!{firehose:random-string}` | eleven random characters, others at each place |
-//! | `!{firehose:error-output-type}` | `processing-failed`, `decompression-failed`, `format-conversion-failed`, `activePartitionExceeded`; in the error output prefix only |
+//! | `!{firehose:error-output-type}` | `processing-failed`, `decompression-failed`, `format-conversion-failed`, `activePartitionExceeded`, or what stands above; in the error output prefix only |
 //!
 //! A prefix without expressions gets `yyyy/MM/dd/HH/` behind it; one with expressions needs an error output prefix that
 //! names the error type. Values of partition keys are percent-encoded as Hive does, so that none leaves its folder.
 //!
 //! # Limits
 //!
-//! Week fields (`Y`, `w`) follow ISO 8601, and zones have no long names (`zzzz`). ORC and other destinations than an object
-//! store are not here yet.
+//! Week fields (`Y`, `w`) follow ISO 8601, and zones have no long names (`zzzz`). ORC is not here yet.
 
 mod buffer;
 pub(crate) mod claim;

@@ -16,6 +16,7 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use super::buffer::{BufferKey, Buffers, Push, read_budget};
 use super::deliver::{Deliverer, Sealed};
@@ -239,7 +240,10 @@ impl Worker {
             && let Some(sealed) = self.queue.waiting.pop_front()
         {
             let deliverer = Arc::clone(&self.deliverer);
-            self.queue.running.spawn(async move { (sealed.number, deliverer.deliver(sealed).await) });
+            let number = sealed.number;
+            let span = tracing::debug_span!("delivery", stream = self.name, number, path = sealed.object.path);
+            let delivering = async move { (number, deliverer.deliver(sealed).await) };
+            self.queue.running.spawn(delivering.instrument(span));
         }
     }
 

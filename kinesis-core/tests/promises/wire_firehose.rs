@@ -9,6 +9,7 @@ use kinesis_core::server::{Firehose, firehose_service, service};
 use kinesis_core::{ErrorKind, Kinesis, PutRecord};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
+use object_store::prefix::PrefixStore;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use wire_core::{Credentials, Server, Services, Settings};
 
@@ -93,7 +94,7 @@ async fn delivery_streams_of_an_app_are_its_own() {
     own.flush().await.unwrap();
 }
 
-#[cfg(feature = "firehose-http")]
+#[cfg(all(feature = "firehose-http", feature = "redshift"))]
 #[tokio::test(flavor = "multi_thread")]
 async fn what_boto3_sends_to_endpoints_arrives_there_or_in_s3() {
     use kinesis_core::firehose::{TransformRecord, TransformResult, transform_fn};
@@ -101,10 +102,13 @@ async fn what_boto3_sends_to_endpoints_arrives_there_or_in_s3() {
 
     use super::firehose_http_transform::function;
     use super::http_peers::{Collector, Hec, Peer, Search};
+    use super::postgres::{Postgres, Redshift};
 
-    if !has("what_boto3_sends_to_endpoints_arrives_there_or_in_s3", &["boto3"], &[]).await {
+    let name = "what_boto3_sends_to_endpoints_arrives_there_or_in_s3";
+    if !has(name, &["boto3"], &[]).await {
         return;
     }
+    let Some(postgres) = Postgres::start(name).await else { return };
     let (collector, hec, search) = (Collector::default(), Hec::default(), Search::default());
     let peers = [
         collector.serve().await,
@@ -118,6 +122,9 @@ async fn what_boto3_sends_to_endpoints_arrives_there_or_in_s3() {
     catalog.commit(Change::new().create_database(Database::new("lake")).create_table(table)).await.unwrap();
     let upper = |record: &TransformRecord| TransformResult::ok(String::from_utf8_lossy(&record.data).replace('a', "A"));
     let (kinesis, store) = (Kinesis::memory().open().await.unwrap(), Arc::new(InMemory::new()));
+    let redshift = Redshift::serve(&postgres, Arc::new(PrefixStore::new(store.clone(), "lake"))).await;
+    let database = postgres.connect().await.unwrap();
+    database.batch_execute("CREATE TABLE events (id bigint, name varchar(40))").await.unwrap();
     let firehose = Firehose::builder(kinesis.clone(), store.clone())
         .with_function("arn:aws:lambda:us-east-1:0:function:upper", transform_fn(upper))
         .with_catalog(catalog)
@@ -127,6 +134,7 @@ async fn what_boto3_sends_to_endpoints_arrives_there_or_in_s3() {
     let server = serve(&kinesis, &firehose).await;
     let mut python = client("python3");
     python.arg(script("boto3_firehose_endpoints.py")).arg(server.url()).args(peers.iter().map(|peer| &peer.url));
+    python.arg(format!("jdbc:redshift://127.0.0.1:{}/postgres", redshift.port));
     succeed(python).await;
     for name in firehose.names() {
         firehose.delivery_stream(&name).unwrap().flush().await.unwrap();
@@ -136,7 +144,10 @@ async fn what_boto3_sends_to_endpoints_arrives_there_or_in_s3() {
     assert_eq!(*hec.events.lock().unwrap(), ["by splunk"]);
     let documents: Vec<_> = search.documents.lock().unwrap().keys().map(|(index, _)| index.clone()).collect();
     assert_eq!((documents[0].as_str(), documents[1].len()), ("logs", "logs-2016-02".len()));
+    let loaded = database.query_one("SELECT id, name FROM events", &[]).await.unwrap();
+    assert_eq!((loaded.get::<_, i64>(0), loaded.get::<_, String>(1)), (7, "loaded".to_owned()));
     let objects = objects(&*store).await;
+    assert_eq!(below(&objects, "raw/loaded/"), [r#"{"id": 7, "name": "loaded"}"#]);
     let mut backup = String::new();
     let (_, gzip) = objects.iter().find(|(path, _)| path.starts_with("backup/http/")).unwrap();
     flate2::read::GzDecoder::new(gzip.as_ref()).read_to_string(&mut backup).unwrap();

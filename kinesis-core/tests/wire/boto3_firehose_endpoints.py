@@ -1,8 +1,8 @@
 """Makes delivery streams to endpoints, and one with a function, a catalog's table and a backup, and puts a record to each.
 
-    python3 boto3_firehose_endpoints.py http://127.0.0.1:4566 COLLECTOR SPLUNK OPENSEARCH FUNCTION
+    python3 boto3_firehose_endpoints.py http://127.0.0.1:4566 COLLECTOR SPLUNK OPENSEARCH FUNCTION REDSHIFT
 
-The URLs behind the first are those of the endpoints. The function `arn:aws:lambda:us-east-1:0:function:upper` and the table
+The URLs behind the first are those of the endpoints, the last a JDBC URL. The function `arn:aws:lambda:us-east-1:0:function:upper` and the table
 `lake.events` must be there.
 """
 
@@ -12,7 +12,7 @@ import boto3
 from botocore.config import Config
 from refusal import refused
 
-url, collector, splunk, opensearch, function = sys.argv[1:]
+url, collector, splunk, opensearch, function, redshift = sys.argv[1:]
 ROLE = "arn:aws:iam::000000000000:role/firehose"
 NOW = {"SizeInMBs": 1, "IntervalInSeconds": 0}
 
@@ -105,6 +105,26 @@ create(DeliveryStreamName="search", AmazonopensearchserviceDestinationConfigurat
 firehose.put_record(DeliveryStreamName="search", Record={"Data": b'{"id": 1, "by": "search"}'})
 create(DeliveryStreamName="elastic", ElasticsearchDestinationConfiguration={**search, "IndexRotationPeriod": "OneMonth"})
 firehose.put_record(DeliveryStreamName="elastic", Record={"Data": b'{"id": 2, "by": "elastic"}'})
+
+# ---- Redshift -------------------------------------------------------------------------------------------------------
+
+loading = {
+    "RoleARN": "arn:aws:iam::0:role/r",
+    "ClusterJDBCURL": redshift,
+    "CopyCommand": {"DataTableName": "events", "DataTableColumns": "id,name", "CopyOptions": "JSON 'auto'"},
+    "Username": "loader",
+    "Password": "a secret",
+    "RetryOptions": {"DurationInSeconds": 60},
+    "S3Configuration": bucket("lake", Prefix="loaded/", BufferingHints=NOW),
+    "S3BackupMode": "Enabled",
+    "S3BackupConfiguration": bucket("raw", Prefix="loaded/"),
+}
+create(DeliveryStreamName="redshift", RedshiftDestinationConfiguration=loading)
+_, destination = described("redshift")
+found = destination["RedshiftDestinationDescription"]
+assert found["CopyCommand"] == loading["CopyCommand"] and found["Username"] == "loader", found
+assert "Password" not in found and found["S3BackupDescription"]["Prefix"] == "loaded/", found
+firehose.put_record(DeliveryStreamName="redshift", Record={"Data": b'{"id": 7, "name": "loaded"}'})
 
 # ---- S3 with a function of the app, a table of its catalog, and a backup ---------------------------------------------
 

@@ -14,10 +14,7 @@ use super::destination::{BufferingHints, S3Destination, shared_settings};
 use super::functions::Functions;
 use super::processing::{Processing, ProcessingConfiguration};
 use super::target::Plan;
-use crate::firehose::{Destination, SchemaSource, Separator};
-
-/// How long an endpoint is asked again if nothing is said.
-const RETRY_SECONDS_DEFAULT: u64 = 300;
+use crate::firehose::{Destination, OutputFormat, SchemaSource, Separator};
 
 /// What an endpoint is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -27,11 +24,12 @@ pub(super) enum EndpointKind {
     Splunk,
     Amazonopensearchservice,
     Elasticsearch,
+    Redshift,
 }
 
 impl EndpointKind {
-    pub(super) const ALL: [Self; 4] =
-        [Self::HttpEndpoint, Self::Splunk, Self::Amazonopensearchservice, Self::Elasticsearch];
+    pub(super) const ALL: [Self; 5] =
+        [Self::HttpEndpoint, Self::Splunk, Self::Amazonopensearchservice, Self::Elasticsearch, Self::Redshift];
 
     /// As it stands in names of members.
     pub(super) fn name(self) -> &'static str {
@@ -40,6 +38,7 @@ impl EndpointKind {
             Self::Splunk => "Splunk",
             Self::Amazonopensearchservice => "Amazonopensearchservice",
             Self::Elasticsearch => "Elasticsearch",
+            Self::Redshift => "Redshift",
         }
     }
 
@@ -49,6 +48,15 @@ impl EndpointKind {
             Self::HttpEndpoint => ["FailedDataOnly", "AllData"],
             Self::Splunk => ["FailedEventsOnly", "AllEvents"],
             Self::Amazonopensearchservice | Self::Elasticsearch => ["FailedDocumentsOnly", "AllDocuments"],
+            Self::Redshift => ["Disabled", "Enabled"],
+        }
+    }
+
+    /// How long it is asked again if nothing is said, in seconds.
+    fn retry_seconds(self) -> u64 {
+        match self {
+            Self::Redshift => 3_600,
+            Self::HttpEndpoint | Self::Splunk | Self::Amazonopensearchservice | Self::Elasticsearch => 300,
         }
     }
 }
@@ -105,6 +113,27 @@ pub(super) struct Endpoint {
     document_id_options: Option<DocumentIdOptions>,
     #[serde(skip_serializing_if = "Option::is_none")]
     vpc_configuration: Option<Value>,
+
+    #[serde(rename = "ClusterJDBCURL", skip_serializing_if = "Option::is_none")]
+    cluster_jdbc_url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copy_command: Option<CopyCommand>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    username: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password: Option<String>,
+    #[serde(rename = "S3BackupConfiguration", alias = "S3BackupUpdate", skip_serializing_if = "Option::is_none")]
+    s3_backup: Option<S3Destination>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct CopyCommand {
+    data_table_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_table_columns: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copy_options: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -174,13 +203,23 @@ impl Endpoint {
             index_rotation_period: update.index_rotation_period.or(self.index_rotation_period),
             document_id_options: update.document_id_options.or(self.document_id_options),
             vpc_configuration: update.vpc_configuration.or(self.vpc_configuration),
+            cluster_jdbc_url: update.cluster_jdbc_url.or(self.cluster_jdbc_url),
+            copy_command: update.copy_command.or(self.copy_command),
+            username: update.username.or(self.username),
+            password: update.password.or(self.password),
+            s3_backup: match (self.s3_backup, update.s3_backup) {
+                (Some(backup), Some(update)) => Some(backup.merged(update)),
+                (backup, update) => update.or(backup),
+            },
         }
     }
 
-    /// As it is described: with what AWS fills in where nothing is given, and without its secrets.
+    /// As it is described: with what AWS fills in where nothing is given, and without access key and password.
     pub(super) fn described(&self) -> Value {
-        let mut described = self.clone();
-        described.buffering_hints = Some(self.buffering_hints.unwrap_or_default().described());
+        let mut described = Self { password: None, s3_backup: None, ..self.clone() };
+        if self.kind != EndpointKind::Redshift {
+            described.buffering_hints = Some(self.buffering_hints.unwrap_or_default().described());
+        }
         described.retry_options = Some(RetryOptions { duration_in_seconds: Some(self.retry_seconds()) });
         let [failed_only, _] = self.kind.backup_modes();
         described.s3_backup_mode.get_or_insert_with(|| failed_only.to_owned());
@@ -190,13 +229,17 @@ impl Endpoint {
         let mut members = serde_json::to_value(described).unwrap_or_default();
         if let Some(members) = members.as_object_mut() {
             members.remove("Kind");
+            if let Some(backup) = &self.s3_backup {
+                let backup = serde_json::to_value(backup.described().plain()).unwrap_or_default();
+                members.insert("S3BackupDescription".to_owned(), backup);
+            }
         }
         members
     }
 
     fn retry_seconds(&self) -> u64 {
         let given = self.retry_options.and_then(|options| options.duration_in_seconds);
-        given.unwrap_or(RETRY_SECONDS_DEFAULT)
+        given.unwrap_or_else(|| self.kind.retry_seconds())
     }
 
     /// What it means, with what is put into S3 beside it.
@@ -205,21 +248,38 @@ impl Endpoint {
     /// `InvalidArgumentException` that names the member.
     pub(super) fn plan(&self, s3: &S3Destination, functions: &Functions) -> Result<Plan, WireError> {
         let bucket = s3.bucket()?;
-        let settings = self.buffering_hints.unwrap_or_default().apply(shared_settings());
-        let settings = s3.errors_of_another(settings);
+        let settings = match self.kind {
+            // Its objects are those of S3.
+            EndpointKind::Redshift => s3.plan(functions)?.settings,
+            _ => s3.errors_of_another(self.buffering_hints.unwrap_or_default().apply(shared_settings())),
+        };
         let mut settings = settings.with_destination_retry_duration(Duration::from_secs(self.retry_seconds()));
         let [failed_only, all] = self.kind.backup_modes();
+        let mut backup_bucket = None;
         match self.s3_backup_mode.as_deref() {
             None => {}
             Some(mode) if mode == failed_only => {}
-            Some(mode) if mode == all => settings = settings.with_source_backup(s3.as_backup()?),
+            Some(mode) if mode == all => {
+                let backup = match self.kind {
+                    EndpointKind::Redshift => self.s3_backup.as_ref(),
+                    _ => Some(s3),
+                };
+                let missing = || invalid(format!("S3BackupMode {mode} needs an S3BackupConfiguration."));
+                let backup = backup.ok_or_else(missing)?;
+                settings = settings.with_source_backup(backup.as_backup()?);
+                backup_bucket = Some(backup.bucket()?);
+            }
             Some(mode) => return Err(invalid(format!("S3BackupMode {mode} is neither {failed_only} nor {all}."))),
         }
         let processing = self.processing_configuration.clone().unwrap_or_default();
         let Processing { settings, separator, transform, has_query } = processing.apply(settings, functions)?;
-        if separator != Separator::None {
-            return Err(invalid("AppendDelimiterToRecord is for destinations in S3."));
-        }
+        let settings = match (self.kind, separator, settings.format()) {
+            (_, Separator::None, _) => settings,
+            (EndpointKind::Redshift, _, OutputFormat::Records(format)) => {
+                settings.with_format(OutputFormat::Records(format.with_separator(separator)))
+            }
+            _ => return Err(invalid("AppendDelimiterToRecord is for destinations in S3.")),
+        };
         if has_query {
             return Err(invalid("MetadataExtraction is for destinations in S3."));
         }
@@ -231,25 +291,46 @@ impl Endpoint {
         if self.vpc_configuration.as_ref().is_some_and(|vpc| !vpc.is_null()) {
             return Err(invalid("VpcConfiguration is not available here: there is no VPC."));
         }
-        let destination = Some(self.connect()?);
+        let destination = Some(self.connect(functions, &bucket)?);
         let schema = SchemaSource::inferred();
-        Ok(Plan { bucket, settings, backup_bucket: None, transform, schema, destination })
+        Ok(Plan { bucket, settings, backup_bucket, transform, schema, destination })
     }
 
-    #[cfg(not(feature = "firehose-http"))]
-    fn connect(&self) -> Result<Arc<dyn Destination>, WireError> {
-        let name = self.kind.name();
-        Err(invalid(format!("{name}Destination is not available here: the server was built without firehose-http.")))
-    }
-
-    /// The destination itself.
-    #[cfg(feature = "firehose-http")]
-    fn connect(&self) -> Result<Arc<dyn Destination>, WireError> {
+    /// The destination itself, with `bucket` beside it.
+    #[cfg_attr(not(feature = "redshift"), expect(unused_variables, reason = "each kind has its feature"))]
+    fn connect(&self, functions: &Functions, bucket: &str) -> Result<Arc<dyn Destination>, WireError> {
         match self.kind {
+            #[cfg(feature = "firehose-http")]
             EndpointKind::HttpEndpoint => Ok(Arc::new(self.http_endpoint()?)),
+            #[cfg(feature = "firehose-http")]
             EndpointKind::Splunk => Ok(Arc::new(self.splunk()?)),
+            #[cfg(feature = "firehose-http")]
             EndpointKind::Amazonopensearchservice | EndpointKind::Elasticsearch => Ok(Arc::new(self.opensearch()?)),
+            #[cfg(feature = "redshift")]
+            EndpointKind::Redshift => Ok(Arc::new(self.redshift(functions, bucket)?)),
+            #[cfg(not(all(feature = "firehose-http", feature = "redshift")))]
+            other => Err(invalid(format!(
+                "{}Destination is not available here: the server was built without its feature.",
+                other.name()
+            ))),
         }
+    }
+
+    #[cfg(feature = "redshift")]
+    fn redshift(&self, functions: &Functions, bucket: &str) -> Result<crate::firehose::Redshift, WireError> {
+        let copy = self.copy_command.clone().unwrap_or_default();
+        let url = required("ClusterJDBCURL", self.cluster_jdbc_url.as_ref())?;
+        let table = required("CopyCommand.DataTableName", copy.data_table_name.as_ref())?;
+        let (user, password) =
+            (required("Username", self.username.as_ref())?, required("Password", self.password.as_ref())?);
+        let redshift = crate::firehose::Redshift::new(url, table, functions.bucket(bucket), bucket)?
+            .with_user(user, password)
+            .with_columns(copy.data_table_columns.unwrap_or_default())
+            .with_copy_options(copy.copy_options.unwrap_or_default());
+        Ok(match &self.role_arn {
+            Some(role) => redshift.with_credentials(format!("aws_iam_role={role}")),
+            None => redshift,
+        })
     }
 
     #[cfg(feature = "firehose-http")]
@@ -327,7 +408,7 @@ impl Endpoint {
     }
 }
 
-#[cfg(feature = "firehose-http")]
+#[cfg(any(feature = "firehose-http", feature = "redshift"))]
 fn required<'a>(name: &str, value: Option<&'a String>) -> Result<&'a str, WireError> {
     value.map(String::as_str).ok_or_else(|| invalid(format!("{name} of the destination is missing")))
 }

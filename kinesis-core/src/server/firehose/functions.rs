@@ -1,8 +1,10 @@
-//! What a client's definitions name and the app brings: functions for Lambda's place, and a catalog for Glue's.
+//! What a client's definitions name and the app brings: functions for Lambda's place, a catalog for Glue's, a store for S3's.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use object_store::ObjectStore;
+use object_store::prefix::PrefixStore;
 use serde::Deserialize;
 use serde_json::Value;
 use table_core::Metastore;
@@ -12,9 +14,10 @@ use super::super::refusal::invalid;
 use crate::error::Error;
 use crate::firehose::{SchemaSource, Transform};
 
-/// Functions by ARN, and the catalog.
-#[derive(Clone, Default)]
+/// Functions by ARN, the catalog, and the store whose folders are buckets.
+#[derive(Clone)]
 pub(super) struct Functions {
+    pub(super) store: Arc<dyn ObjectStore>,
     pub(super) transforms: BTreeMap<String, Arc<dyn Transform>>,
     pub(super) catalog: Option<Arc<dyn Metastore>>,
 }
@@ -29,6 +32,15 @@ struct SchemaConfiguration {
 }
 
 impl Functions {
+    pub(super) fn new(store: Arc<dyn ObjectStore>) -> Self {
+        Self { store, transforms: BTreeMap::new(), catalog: None }
+    }
+
+    /// What a bucket holds.
+    pub(super) fn bucket(&self, name: &str) -> Arc<dyn ObjectStore> {
+        Arc::new(PrefixStore::new(Arc::clone(&self.store), name))
+    }
+
     /// The function of this ARN, or behind this URL.
     ///
     /// # Errors

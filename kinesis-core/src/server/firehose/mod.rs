@@ -38,8 +38,8 @@ use durable_core::ErrorKind;
 /// # }
 /// ```
 ///
-/// Destinations are in S3, or, with the feature `firehose-http`, HTTP endpoints, Splunk and OpenSearch; others are refused by
-/// name, and so is what needs KMS, a VPC or Secrets Manager. Functions for Lambda's place and a catalog for Glue's are the
+/// Destinations are in S3, or, with the feature `firehose-http`, HTTP endpoints, Splunk and OpenSearch, or, with `redshift`,
+/// Redshift; others are refused by name, and so is what needs KMS, a VPC or Secrets Manager. Functions for Lambda's place and a catalog for Glue's are the
 /// app's: see [`FirehoseBuilder`]. A `LambdaArn` may also be the URL of an [endpoint with Lambda's
 /// contract](crate::firehose::DeliveryStreamBuilder::with_transform). Keys and tokens of endpoints are kept as they are given,
 /// in the journal of the instance.

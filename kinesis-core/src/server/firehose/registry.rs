@@ -11,7 +11,6 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use durable_core::ErrorKind;
 use object_store::ObjectStore;
-use object_store::prefix::PrefixStore;
 use serde::{Deserialize, Serialize};
 use table_core::Metastore;
 use wire_core::WireError;
@@ -38,7 +37,6 @@ pub struct Firehose {
 
 struct Shared {
     kinesis: Kinesis,
-    store: Arc<dyn ObjectStore>,
     functions: Functions,
     /// One changes at a time.
     changing: tokio::sync::Mutex<()>,
@@ -80,7 +78,6 @@ pub(super) struct StreamSource {
 #[must_use]
 pub struct FirehoseBuilder {
     kinesis: Kinesis,
-    store: Arc<dyn ObjectStore>,
     functions: Functions,
 }
 
@@ -111,7 +108,7 @@ impl FirehoseBuilder {
     /// `Corrupt` if a definition does not read back; `InvalidInput` if one names a function that is not there; as
     /// [`open`](crate::firehose::DeliveryStreamBuilder::open) of each.
     pub async fn open(self) -> Result<Firehose> {
-        Firehose::open_all(self.kinesis, self.store, self.functions).await
+        Firehose::open_all(self.kinesis, self.functions).await
     }
 }
 
@@ -142,14 +139,13 @@ impl Firehose {
 
     /// The API over `kinesis`; objects go to `store`.
     pub fn builder(kinesis: Kinesis, store: Arc<dyn ObjectStore>) -> FirehoseBuilder {
-        FirehoseBuilder { kinesis, store, functions: Functions::default() }
+        FirehoseBuilder { kinesis, functions: Functions::new(store) }
     }
 
-    async fn open_all(kinesis: Kinesis, store: Arc<dyn ObjectStore>, functions: Functions) -> Result<Self> {
+    async fn open_all(kinesis: Kinesis, functions: Functions) -> Result<Self> {
         let firehose = Self {
             shared: Arc::new(Shared {
                 kinesis,
-                store,
                 functions,
                 changing: tokio::sync::Mutex::default(),
                 open: RwLock::default(),
@@ -275,14 +271,14 @@ impl Firehose {
         let plan = definition.target.plan(&self.shared.functions);
         let plan = plan.map_err(|error| Error::invalid(format!("delivery stream '{name}': {error}")))?;
         let Plan { bucket, settings, backup_bucket, transform, schema, destination } = plan;
-        let store = self.bucket(bucket);
+        let store = self.shared.functions.bucket(&bucket);
         let builder = match &definition.source {
             Some(source) => DeliveryStream::builder(name, self.shared.kinesis.stream(&source.stream)?, store),
             None => DeliveryStream::direct(name, self.shared.kinesis.clone(), store),
         };
         let mut builder = builder.with_settings(settings).with_schema(schema);
         if let Some(bucket) = backup_bucket {
-            builder = builder.with_backup_store(self.bucket(bucket));
+            builder = builder.with_backup_store(self.shared.functions.bucket(&bucket));
         }
         if let Some(transform) = transform {
             builder = builder.with_transform(transform);
@@ -293,10 +289,6 @@ impl Firehose {
         let delivery = builder.open().await?;
         self.put(Opened { name: name.to_owned(), definition, delivery, internal });
         Ok(())
-    }
-
-    fn bucket(&self, bucket: String) -> Arc<dyn ObjectStore> {
-        Arc::new(PrefixStore::new(self.shared.store.clone(), bucket))
     }
 
     fn put(&self, opened: Opened) {

@@ -15,8 +15,7 @@ use super::functions::Functions;
 use crate::firehose::{DeliverySettings, Destination, SchemaSource, Transform};
 
 /// Destinations of AWS that are not available here.
-const OTHERS: [&str; 4] =
-    ["RedshiftDestination", "AmazonOpenSearchServerlessDestination", "SnowflakeDestination", "IcebergDestination"];
+const OTHERS: [&str; 3] = ["AmazonOpenSearchServerlessDestination", "SnowflakeDestination", "IcebergDestination"];
 
 /// A destination as AWS describes it.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
