@@ -42,6 +42,8 @@ pub(super) struct Push<'a> {
     pub(super) source: Option<&'a [u8]>,
     /// The record that was read before it from the same shard.
     pub(super) previous: Option<SequenceNumber>,
+    /// Of `data`, if it is known.
+    pub(super) signature: Option<u64>,
 }
 
 /// One record's place in its buffer.
@@ -50,6 +52,8 @@ pub(super) struct Entry {
     pub(super) sequence_number: SequenceNumber,
     pub(super) part: Part,
     pub(super) arrival: DateTime<Utc>,
+    /// Of the payload, if it is known.
+    pub(super) signature: Option<u64>,
     end: usize,
 }
 
@@ -73,7 +77,7 @@ pub(super) struct Buffer {
 impl Buffer {
     /// Adds a record, or a part of one.
     pub(super) fn push(&mut self, record: Push<'_>, failure: Option<Failure>) {
-        let Push { sequence_number, part, arrival, data, source, previous } = record;
+        let Push { sequence_number, part, arrival, data, source, previous, signature } = record;
         if let Some(source) = source {
             self.source_bytes += source.len();
             self.sources.insert(self.entries.len(), source.into());
@@ -83,7 +87,7 @@ impl Buffer {
             self.failures.insert(self.entries.len(), failure);
         }
         self.data.extend_from_slice(data);
-        self.entries.push(Entry { sequence_number, part, arrival, end: self.data.len() });
+        self.entries.push(Entry { sequence_number, part, arrival, signature, end: self.data.len() });
         let (shard, index) = (sequence_number.shard(), sequence_number.index());
         let last = part.last(index);
         let first = match part.number {
@@ -162,16 +166,13 @@ pub(super) struct Buffers {
 }
 
 impl Buffers {
-    /// The buffer's content counts from now on; `now` is its age's zero if it is new.
-    pub(super) fn with_buffer(&mut self, key: &BufferKey, now: Duration, change: impl FnOnce(&mut Buffer)) {
-        if !self.open.contains_key(key) {
-            self.open.insert(key.clone(), Buffer { opened: now, ..Buffer::default() });
-        }
-        if let Some(buffer) = self.open.get_mut(key) {
-            let before = buffer.bytes();
-            change(buffer);
-            self.bytes += buffer.bytes() - before;
-        }
+    /// Adds a record to the buffer of this key; `now` is its age's zero if it is new.
+    pub(super) fn push(&mut self, key: BufferKey, now: Duration, record: Push<'_>, failure: Option<Failure>) {
+        let new = || Buffer { opened: now, ..Buffer::default() };
+        let buffer = self.open.entry(key).or_insert_with(new);
+        let before = buffer.bytes();
+        buffer.push(record, failure);
+        self.bytes += buffer.bytes() - before;
     }
 
     pub(super) fn contains(&self, key: &BufferKey) -> bool {
@@ -287,7 +288,7 @@ mod tests {
 
     fn record(index: u64, part: Part, data: &[u8], previous: Option<SequenceNumber>) -> Push<'_> {
         let (sequence_number, arrival) = (number(0, index), DateTime::UNIX_EPOCH);
-        Push { sequence_number, part, arrival, data, source: None, previous }
+        Push { sequence_number, part, arrival, data, source: None, previous, signature: None }
     }
 
     fn key(day: &str) -> BufferKey {
@@ -295,10 +296,8 @@ mod tests {
     }
 
     fn push(buffers: &mut Buffers, day: &str, index: u64, previous: Option<u64>, now: u64) {
-        buffers.with_buffer(&key(day), Duration::from_secs(now), |buffer| {
-            let previous = previous.map(|previous| number(0, previous));
-            buffer.push(record(index, Part::WHOLE, b"0123456789", previous), None);
-        });
+        let previous = previous.map(|previous| number(0, previous));
+        buffers.push(key(day), Duration::from_secs(now), record(index, Part::WHOLE, b"0123456789", previous), None);
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! The handle to a delivery stream, and its builder.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::RecordBatch;
+use arrow_schema::Schema;
 use bytes::Bytes;
 use durable_core::Clock;
 use futures::FutureExt;
@@ -24,14 +26,17 @@ use super::deliver::Deliverer;
 use super::destination::Destination;
 use super::direct_put::{DirectPut, PUT_RECORD_BATCH_BYTES_MAX, PUT_RECORD_BATCH_MAX};
 use super::event::{Announcer, DeliveryEvent, Listener};
+use super::format::OutputFormat;
 use super::intake::Stages;
 use super::ledger::Ledger;
 use super::metrics::{DeliveryMetrics, SharedMetrics};
+use super::orc::check_flat;
 use super::retry::Backoff;
 use super::route::Router;
 use super::schema::{Kind, SchemaSource};
 use super::sealing::check_schema;
 use super::settings::{DeliverySettings, NAME_CHARS_MAX, StartAt};
+use super::signature::Signatures;
 use super::source::{Progress, latest};
 use super::transform::Transform;
 use super::unpack::Unpacking;
@@ -451,7 +456,10 @@ impl DeliveryStreamBuilder {
             retry_duration: self.settings.retry_duration(),
             claim: Arc::clone(&claim),
         };
-        let router = Router::new(self.settings.compiled_query()?, &prefixes.data);
+        let is_inferred =
+            self.settings.format().partition_columns().is_some() && matches!(self.schema.0, Kind::Inferred);
+        let signatures = is_inferred.then(Signatures::default);
+        let router = Router::new(self.settings.compiled_query()?, &prefixes.data, signatures);
         let stages = Stages {
             stream: source.clone(),
             unpacking: Arc::new(unpacking),
@@ -477,6 +485,7 @@ impl DeliveryStreamBuilder {
             queue: Queue::new(ledger.sealed().keys().copied()),
             ledger,
             uncommitted: false,
+            covered: HashSet::new(),
         };
         if first_time {
             // From now on the place to begin is known, whatever is put before the first seal.
@@ -524,8 +533,11 @@ impl DeliveryStreamBuilder {
         if self.destination.as_ref().is_some_and(|destination| !destination.takes_objects()) {
             self.settings.check_for_destination()?;
         }
+        let is_orc = matches!(self.settings.format(), OutputFormat::Orc(_));
         match &self.schema.0 {
+            Kind::Fixed(schema) if is_orc => check_schema(schema).and_then(|()| check_flat(schema)),
             Kind::Fixed(schema) => check_schema(schema),
+            _ if is_orc => check_flat(&Schema::empty()),
             _ => Ok(()),
         }
     }

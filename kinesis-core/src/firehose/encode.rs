@@ -7,12 +7,14 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 
+use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use flate2::write::GzEncoder;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression as Codec, GzipLevel, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use table_core::{BATCH_ROWS, Misfit, Origin, RowDecoder};
 use zip::ZipWriter;
@@ -22,6 +24,7 @@ use super::buffer::{Buffer, Entry};
 use super::error_output::{ErrorOutputType, FailedRecord, Failure, write_line};
 use super::format::{Compression, OutputFormat, ParquetCompression, ParquetFormat, RecordsFormat, Separator};
 use super::ledger::SealedObject;
+use super::orc::orc;
 use super::place::Part;
 use crate::{Error, ErrorKind, Result};
 
@@ -97,12 +100,8 @@ pub(super) fn encode(
             let data = concatenate(records, format, object.path.as_deref().unwrap_or_default())?;
             encoder.encoded.payload = Payload::Object { data, rows: kept.len() as u64 };
         }
-        OutputFormat::Parquet(format) => {
-            let schema = schema.ok_or_else(|| {
-                Error::new(ErrorKind::Corrupt, "the delivery stream's state has lost an object's schema")
-            })?;
-            encoder.convert(&kept, format, schema)?;
-        }
+        OutputFormat::Parquet(format) => encoder.convert(&kept, parquet(format), needed(schema)?)?,
+        OutputFormat::Orc(format) => encoder.convert(&kept, orc(format), needed(schema)?)?,
     }
     Ok(encoder.encoded)
 }
@@ -134,12 +133,16 @@ impl Encoder {
         write_line(record, self.ended, &mut failed.lines);
     }
 
-    fn convert(&mut self, records: &[(&Entry, &[u8])], format: ParquetFormat, schema: SchemaRef) -> Result<()> {
-        let internal = |error| Error::new(ErrorKind::Internal, "parquet could not be written").with_source(error);
+    fn convert<W: RowWriter>(
+        &mut self,
+        records: &[(&Entry, &[u8])],
+        writer: impl FnOnce(SchemaRef) -> Result<W>,
+        schema: SchemaRef,
+    ) -> Result<()> {
         let rows = RowDecoder::new(Arc::clone(&schema));
         let rows = rows.map_err(|error| Error::new(error.kind(), error.message().to_owned()).with_source(error))?;
         let mut rows = rows.with_misfit(Misfit::RejectRow);
-        let mut writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties(format))).map_err(internal)?;
+        let mut writer = writer(schema)?;
         let mut rows_kept = 0;
         for chunk in records.chunks(BATCH_ROWS) {
             let refused: Vec<_> = chunk.iter().filter(|(_, data)| !rows.push_json(data, Origin::default())).collect();
@@ -149,10 +152,10 @@ impl Encoder {
                 self.fail(entry, data, &Failure::conversion(format!("{column}{}", reject.reason)));
             }
             rows_kept += decoded.batch.num_rows() as u64;
-            writer.write(&decoded.batch).map_err(internal)?;
+            writer.write(&decoded.batch)?;
         }
         if rows_kept > 0 {
-            let data = writer.into_inner().map_err(internal)?.into();
+            let data = writer.finish()?.into();
             self.encoded.payload = Payload::Object { data, rows: rows_kept };
         }
         Ok(())
@@ -182,14 +185,40 @@ fn concatenate<'a>(records: impl Iterator<Item = &'a [u8]>, format: RecordsForma
     bytes.map(Bytes::from).map_err(failed)
 }
 
-fn properties(format: ParquetFormat) -> WriterProperties {
+fn needed(schema: Option<SchemaRef>) -> Result<SchemaRef> {
+    schema.ok_or_else(|| Error::new(ErrorKind::Corrupt, "the delivery stream's state has lost an object's schema"))
+}
+
+/// Batches in, the bytes of a file out.
+pub(super) trait RowWriter {
+    fn write(&mut self, batch: &RecordBatch) -> Result<()>;
+
+    fn finish(self) -> Result<Vec<u8>>;
+}
+
+impl RowWriter for ArrowWriter<Vec<u8>> {
+    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        Self::write(self, batch).map_err(no_parquet)
+    }
+
+    fn finish(self) -> Result<Vec<u8>> {
+        self.into_inner().map_err(no_parquet)
+    }
+}
+
+fn no_parquet(error: ParquetError) -> Error {
+    Error::new(ErrorKind::Internal, "parquet could not be written").with_source(error)
+}
+
+fn parquet(format: ParquetFormat) -> impl FnOnce(SchemaRef) -> Result<ArrowWriter<Vec<u8>>> {
     let codec = match format.compression() {
         ParquetCompression::Snappy => Codec::SNAPPY,
         ParquetCompression::Gzip => Codec::GZIP(GzipLevel::default()),
         ParquetCompression::Zstd => Codec::ZSTD(ZstdLevel::default()),
         ParquetCompression::Uncompressed => Codec::UNCOMPRESSED,
     };
-    WriterProperties::builder().set_compression(codec).build()
+    let properties = WriterProperties::builder().set_compression(codec).build();
+    move |schema| ArrowWriter::try_new(Vec::new(), schema, Some(properties)).map_err(no_parquet)
 }
 
 /// An archive with one file, which is called as the object is, without its end.
@@ -264,6 +293,7 @@ mod tests {
                 data: data.as_bytes(),
                 source: None,
                 previous: None,
+                signature: None,
             };
             buffer.push(record, data.starts_with("fail").then(|| Failure::transform("no".to_owned())));
         }

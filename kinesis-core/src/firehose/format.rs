@@ -13,6 +13,8 @@ pub enum OutputFormat {
     Records(RecordsFormat),
     /// Each record is a JSON object and becomes a row of a Parquet file.
     Parquet(ParquetFormat),
+    /// Each record is a JSON object and becomes a row of an ORC file. Needs the feature `orc`.
+    Orc(OrcFormat),
 }
 
 impl OutputFormat {
@@ -21,7 +23,19 @@ impl OutputFormat {
     pub fn extension(&self) -> &'static str {
         match self {
             Self::Parquet(_) => ".parquet",
+            Self::Orc(_) => ".orc",
             Self::Records(records) => records.compression.extension(),
+        }
+    }
+}
+
+impl OutputFormat {
+    /// Whether an inferred schema has the fields that partition the records; none if records stay as they are.
+    pub(super) fn partition_columns(&self) -> Option<PartitionColumns> {
+        match self {
+            Self::Records(_) => None,
+            Self::Parquet(parquet) => Some(parquet.partition_columns),
+            Self::Orc(orc) => Some(orc.partition_columns),
         }
     }
 }
@@ -191,6 +205,58 @@ impl ParquetFormat {
     pub fn partition_columns(&self) -> PartitionColumns {
         self.partition_columns
     }
+}
+
+/// ORC. Its writer has flat columns only, and neither decimals nor statistics: a schema with structs, lists, maps or decimals is
+/// refused, and in an inferred one objects and arrays are columns of their JSON as text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrcFormat {
+    compression: OrcCompression,
+    partition_columns: PartitionColumns,
+}
+
+impl OrcFormat {
+    /// Snappy, with the partition columns in the file: Firehose's default.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How streams are compressed.
+    #[must_use]
+    pub fn with_compression(mut self, compression: OrcCompression) -> Self {
+        self.compression = compression;
+        self
+    }
+
+    /// Whether an inferred schema has the fields that partition the records.
+    #[must_use]
+    pub fn with_partition_columns(mut self, columns: PartitionColumns) -> Self {
+        self.partition_columns = columns;
+        self
+    }
+
+    /// How streams are compressed.
+    #[must_use]
+    pub fn compression(&self) -> OrcCompression {
+        self.compression
+    }
+}
+
+/// How streams of an ORC file are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum OrcCompression {
+    /// Snappy.
+    #[default]
+    Snappy,
+    /// Zlib.
+    Zlib,
+    /// Zstandard.
+    Zstd,
+    /// Not at all.
+    Uncompressed,
 }
 
 /// How column chunks are compressed.

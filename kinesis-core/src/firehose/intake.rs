@@ -131,7 +131,7 @@ async fn unpack(unpacking: Arc<Unpacking>, records: Vec<Record>) -> Result<Vec<U
 /// Puts a record into the object that it was promised to: as data if it is data and the object holds some, else with
 /// the failed records.
 fn keep_promise(object: &SealedObject, buffer: &mut Buffer, routed: Routed) {
-    let Routed { record, part, data, route } = routed;
+    let Routed { record, part, data, route, .. } = routed;
     let is_backup_only = object.path.is_none() && object.failed.is_none();
     let failure = match (route, object.failed) {
         _ if is_backup_only => None,
@@ -145,5 +145,5 @@ fn keep_promise(object: &SealedObject, buffer: &mut Buffer, routed: Routed) {
     let data = if failure.is_some() || is_backup_only { &record.data } else { &data };
     let source = (object.backup.is_some() && *data != record.data).then_some(record.data.as_ref());
     let (sequence_number, arrival) = (record.sequence_number, record.arrival);
-    buffer.push(Push { sequence_number, part, arrival, data, source, previous: None }, failure);
+    buffer.push(Push { sequence_number, part, arrival, data, source, previous: None, signature: None }, failure);
 }

@@ -97,7 +97,8 @@
 //!
 //! # Limits
 //!
-//! Week fields (`Y`, `w`) follow ISO 8601, and zones have no long names (`zzzz`). ORC is not here yet.
+//! Week fields (`Y`, `w`) follow ISO 8601, and zones have no long names (`zzzz`). ORC has flat columns only, and
+//! needs the feature `orc`.
 
 mod buffer;
 pub(crate) mod claim;
@@ -116,6 +117,7 @@ mod intake;
 mod ledger;
 mod metrics;
 mod object_name;
+mod orc;
 mod place;
 mod prefix;
 mod query;
@@ -127,6 +129,7 @@ mod route;
 mod schema;
 mod sealing;
 pub mod settings;
+mod signature;
 mod source;
 mod timestamp_pattern;
 mod transform;
@@ -141,8 +144,8 @@ pub use direct_put::{DELIVERY_RECORD_BYTES_MAX, PUT_RECORD_BATCH_BYTES_MAX, PUT_
 pub use error_output::ErrorOutputType;
 pub use event::{Accepted, Delivered, DeliveryEvent, PartitionKeys, Rejected, Retrying};
 pub use format::{
-    Compression, OutputFormat, ParquetCompression, ParquetFormat, PartitionColumns, RecordsFormat, Separator,
-    SourceBackup,
+    Compression, OrcCompression, OrcFormat, OutputFormat, ParquetCompression, ParquetFormat, PartitionColumns,
+    RecordsFormat, Separator, SourceBackup,
 };
 #[cfg(feature = "firehose-http")]
 pub use http::{

@@ -31,6 +31,18 @@ impl RangeSet {
     /// Adds the run `first..=last`.
     pub(super) fn insert(&mut self, first: u64, last: u64) {
         debug_assert!(first <= last, "a run is not empty");
+        // Mostly it lies behind all others, or on the last of them.
+        match self.runs.last_entry() {
+            Some(mut run) if first > *run.key() => {
+                if run.get().saturating_add(1) >= first {
+                    run.insert(last.max(*run.get()));
+                } else {
+                    self.runs.insert(first, last);
+                }
+                return;
+            }
+            _ => {}
+        }
         let (mut first, mut last) = (first, last);
         // Only the run before `first` and those that begin within or right behind the new one can touch it.
         if let Some((&start, &end)) = self.runs.range(..first).next_back()

@@ -13,6 +13,7 @@ use super::event::PartitionKeys;
 use super::place::Part;
 use super::prefix::Prefix;
 use super::query::Query;
+use super::signature::{self, Kind, Signature, Signatures};
 use super::transform::{Kept, Transformed};
 use crate::read::Record;
 
@@ -24,6 +25,8 @@ pub(super) struct Routed {
     /// The payload to deliver; of a failed record the one it came with.
     pub(super) data: Bytes,
     pub(super) route: Route,
+    /// Of the payload, if the schema is inferred and it is JSON.
+    pub(super) signature: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +44,7 @@ pub(super) struct Router {
     query: Option<Query>,
     lambda_keys: Vec<String>,
     prefix: Prefix,
+    signatures: Option<Signatures>,
 }
 
 /// Keys and values that were seen, so that the records of a partition share one allocation.
@@ -48,10 +52,10 @@ type Seen = HashMap<Vec<String>, Result<PartitionKeys, Failure>>;
 
 impl Router {
     /// Partitions by the keys that `prefix` names: fields of the record, or what `query` makes of it.
-    pub(super) fn new(query: Option<Query>, prefix: &Prefix) -> Self {
+    pub(super) fn new(query: Option<Query>, prefix: &Prefix, signatures: Option<Signatures>) -> Self {
         let owned = |keys: BTreeSet<&str>| keys.into_iter().map(str::to_owned).collect();
         let (fields, lambda_keys) = (owned(prefix.query_keys()), owned(prefix.lambda_keys()));
-        Self { fields, query, lambda_keys, prefix: prefix.clone() }
+        Self { fields, query, lambda_keys, prefix: prefix.clone(), signatures }
     }
 
     /// The route of each record, in order.
@@ -62,29 +66,39 @@ impl Router {
 
     fn route_one(&self, Transformed { record, part, result }: Transformed, seen: &mut Seen) -> Routed {
         let raw = record.data.clone();
-        match result {
-            Err(failure) => Routed { record, part, data: raw, route: Route::Failed(failure) },
-            Ok(Kept::Dropped) => Routed { record, part, data: raw, route: Route::Dropped },
+        let (data, route, signature) = match result {
+            Err(failure) => (raw, Route::Failed(failure), None),
+            Ok(Kept::Dropped) => (raw, Route::Dropped, None),
             Ok(Kept::Data { data, partition_keys }) => match self.keys(&data, &partition_keys, seen) {
-                Ok(keys) => Routed { record, part, data, route: Route::Partition(keys) },
-                Err(failure) => Routed { record, part, data: raw, route: Route::Failed(failure) },
+                Ok((keys, signature)) => (data, Route::Partition(keys), signature),
+                Err(failure) => (raw, Route::Failed(failure), None),
             },
-        }
+        };
+        Routed { record, part, data, route, signature }
     }
 
-    fn keys(&self, data: &[u8], given: &BTreeMap<String, String>, seen: &mut Seen) -> Result<PartitionKeys, Failure> {
-        let values = match &self.query {
-            Some(query) => self.queried(query, data),
-            None => top_level(data, &self.fields),
+    fn keys(
+        &self,
+        data: &[u8],
+        given: &BTreeMap<String, String>,
+        seen: &mut Seen,
+    ) -> Result<(PartitionKeys, Option<u64>), Failure> {
+        let (mut values, signature) = match &self.query {
+            Some(query) => (self.queried(query, data).map_err(Failure::partition_keys)?, self.sign(data)),
+            None if self.fields.is_empty() => (Vec::new(), self.sign(data)),
+            None => {
+                let mut signature = self.signatures.as_ref().map(Signatures::begin);
+                let values = top_level(data, &self.fields, signature.as_mut()).map_err(Failure::partition_keys)?;
+                (values, signature.map(Signature::finish))
+            }
         };
-        let mut values = values.map_err(Failure::partition_keys)?;
         for key in &self.lambda_keys {
             let value = given.get(key).filter(|value| !value.is_empty());
             let missing = || Failure::partition_keys(format!("the transform gave no value for partition key '{key}'"));
             values.push(value.ok_or_else(missing)?.clone());
         }
         if let Some(keys) = seen.get(&values) {
-            return keys.clone();
+            return keys.clone().map(|keys| (keys, signature));
         }
         let names = self.fields.iter().chain(&self.lambda_keys);
         let keys = PartitionKeys::new(names.zip(&values));
@@ -93,7 +107,11 @@ impl Router {
             None => Ok(keys),
         };
         seen.insert(values, keys.clone());
-        keys
+        keys.map(|keys| (keys, signature))
+    }
+
+    fn sign(&self, data: &[u8]) -> Option<u64> {
+        self.signatures.as_ref().and_then(|signatures| signatures.of(data))
     }
 
     fn queried(&self, query: &Query, data: &[u8]) -> Result<Vec<String>, String> {
@@ -103,14 +121,12 @@ impl Router {
     }
 }
 
-/// The scalars that `fields` have at the top level of the JSON object in `data`, as text.
-fn top_level(data: &[u8], fields: &[String]) -> Result<Vec<String>, String> {
-    if fields.is_empty() {
-        return Ok(Vec::new());
-    }
+/// The scalars that `fields` have at the top level of the JSON object in `data`, as text. Adds all of the object to `signature`.
+fn top_level(data: &[u8], fields: &[String], signature: Option<&mut Signature>) -> Result<Vec<String>, String> {
+    let data = simdutf8::compat::from_utf8(data).map_err(|error| format!("the record is no JSON object: {error}"))?;
     let mut values = vec![Value::Missing; fields.len()];
-    let mut json = serde_json::Deserializer::from_slice(data);
-    let read = Object { fields, values: &mut values }.deserialize(&mut json).and_then(|()| json.end());
+    let mut json = serde_json::Deserializer::from_str(data);
+    let read = Object { fields, values: &mut values, signature }.deserialize(&mut json).and_then(|()| json.end());
     read.map_err(|error| format!("the record is no JSON object: {error}"))?;
     let text = |(value, field): (Value, &String)| match value {
         Value::Text(text) if !text.is_empty() => Ok(text),
@@ -130,6 +146,7 @@ enum Value {
 struct Object<'a> {
     fields: &'a [String],
     values: &'a mut [Value],
+    signature: Option<&'a mut Signature>,
 }
 
 impl<'de> DeserializeSeed<'de> for Object<'_> {
@@ -147,11 +164,13 @@ impl<'de> Visitor<'de> for Object<'_> {
         f.write_str("a JSON object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(at) = map.next_key_seed(Key { fields: self.fields })? {
-            match at.and_then(|at| self.values.get_mut(at)) {
-                Some(value) => *value = map.next_value_seed(Scalar)?,
-                None => drop(map.next_value::<IgnoredAny>()?),
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        while let Some(at) = map.next_key_seed(Key { fields: self.fields, signature: self.signature.as_deref_mut() })? {
+            let signature = self.signature.as_deref_mut();
+            match (at.and_then(|at| self.values.get_mut(at)), signature) {
+                (Some(value), signature) => *value = map.next_value_seed(Scalar { signature })?,
+                (None, Some(signature)) => map.next_value_seed(signature::Value(signature))?,
+                (None, None) => drop(map.next_value::<IgnoredAny>()?),
             }
         }
         Ok(())
@@ -161,6 +180,7 @@ impl<'de> Visitor<'de> for Object<'_> {
 /// A field's name, as its place among the wanted ones.
 struct Key<'a> {
     fields: &'a [String],
+    signature: Option<&'a mut Signature>,
 }
 
 impl<'de> DeserializeSeed<'de> for Key<'_> {
@@ -179,14 +199,27 @@ impl Visitor<'_> for Key<'_> {
     }
 
     fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+        if let Some(signature) = self.signature {
+            signature.key(name);
+        }
         Ok(self.fields.iter().position(|field| field == name))
     }
 }
 
 /// A value as text, if it is a scalar.
-struct Scalar;
+struct Scalar<'a> {
+    signature: Option<&'a mut Signature>,
+}
 
-impl<'de> DeserializeSeed<'de> for Scalar {
+impl Scalar<'_> {
+    fn sign(self, kind: Kind) {
+        if let Some(signature) = self.signature {
+            signature.kind(kind);
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Scalar<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -194,7 +227,7 @@ impl<'de> DeserializeSeed<'de> for Scalar {
     }
 }
 
-impl<'de> Visitor<'de> for Scalar {
+impl<'de> Visitor<'de> for Scalar<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -202,30 +235,37 @@ impl<'de> Visitor<'de> for Scalar {
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        self.sign(Kind::Bool);
         Ok(Value::Text(value.to_string()))
     }
 
     fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        self.sign(Kind::Int);
         Ok(Value::Text(value.to_string()))
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        self.sign(if i64::try_from(value).is_ok() { Kind::Int } else { Kind::Large });
         Ok(Value::Text(value.to_string()))
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+        self.sign(Kind::Float);
         if value.is_finite() { Ok(Value::Text(value.to_string())) } else { Err(E::custom("a number out of range")) }
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        self.sign(Kind::Text);
         Ok(Value::Text(value.to_owned()))
     }
 
     fn visit_unit<E>(self) -> Result<Value, E> {
+        self.sign(Kind::Null);
         Ok(Value::Missing)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        // It is put aside: its signature does not matter.
         while seq.next_element::<IgnoredAny>()?.is_some() {}
         Ok(Value::Nested)
     }
@@ -242,7 +282,7 @@ mod tests {
 
     fn check(data: &str, expected: Result<&[&str], &str>) {
         let fields = ["month".to_owned(), "day".to_owned()];
-        match (top_level(data.as_bytes(), &fields), expected) {
+        match (top_level(data.as_bytes(), &fields, None), expected) {
             (Ok(values), Ok(expected)) => assert_eq!(values, expected, "{data}"),
             (Err(reason), Err(part)) => assert!(reason.contains(part), "{data}: {reason}"),
             (found, expected) => panic!("{data}: {found:?}, not {expected:?}"),

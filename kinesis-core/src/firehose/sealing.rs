@@ -1,6 +1,6 @@
 //! Sealing: giving buffers their objects' names, and making that promise durable before anything is put.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
@@ -14,6 +14,7 @@ use super::event::{DeliveryEvent, PartitionKeys};
 use super::format::{OutputFormat, PartitionColumns};
 use super::ledger::{BUFFER_RUNS_MAX, SealedBackup, SealedObject};
 use super::object_name::ObjectSuffix;
+use super::orc::{check_flat, flattened};
 use super::retry::Backoff;
 use super::schema::{Kind, infer};
 use super::worker::Worker;
@@ -21,6 +22,8 @@ use crate::{Error, ErrorKind, Result};
 
 /// Buffers sealed by one commit.
 const SEALED_AT_ONCE: usize = 128;
+/// Signatures of records that are remembered.
+const COVERED_MAX: usize = 65_536;
 /// Runs of records in them, unless one buffer alone has more.
 pub(super) const SEALED_AT_ONCE_RUNS: usize = BUFFER_RUNS_MAX;
 
@@ -145,7 +148,9 @@ impl Worker {
         &mut self,
         buffers: Vec<(BufferKey, Buffer)>,
     ) -> Result<(Vec<(BufferKey, Buffer)>, Option<u64>)> {
-        let OutputFormat::Parquet(format) = self.settings.format() else { return Ok((buffers, None)) };
+        let format = self.settings.format();
+        let Some(partition_columns) = format.partition_columns() else { return Ok((buffers, None)) };
+        let is_orc = matches!(format, OutputFormat::Orc(_));
         if buffers.iter().all(|(key, _)| matches!(key, BufferKey::Failed(_))) {
             return Ok((buffers, None));
         }
@@ -154,18 +159,48 @@ impl Worker {
             Kind::Fixed(schema) => (buffers, Arc::clone(schema)),
             Kind::Function(_) => (buffers, self.fetch_schema().await?),
             Kind::Inferred => {
-                let omitted = match format.partition_columns() {
+                let omitted = match partition_columns {
                     PartitionColumns::Keep => Vec::new(),
                     PartitionColumns::Omit => self.prefixes.data.query_keys().into_iter().map(str::to_owned).collect(),
                 };
-                infer_schema(buffers, known.clone(), omitted).await?
+                let (buffers, schema) = self.infer_schema(buffers, known.clone(), omitted).await?;
+                (buffers, if is_orc { flattened(&schema) } else { schema })
             }
         };
+        if is_orc {
+            check_flat(&schema)?;
+        }
         let number = self.ledger.set_schema(&schema);
         if known.as_deref() != Some(schema.as_ref()) {
             self.deliverer.announcer.announce(DeliveryEvent::SchemaChanged { schema }).await;
         }
         Ok((buffers, Some(number)))
+    }
+
+    /// The schema of all that came, or the known one as far as these buffers widen it.
+    async fn infer_schema(
+        &mut self,
+        buffers: Vec<(BufferKey, Buffer)>,
+        known: Option<SchemaRef>,
+        omitted: Vec<String>,
+    ) -> Result<(Vec<(BufferKey, Buffer)>, SchemaRef)> {
+        let mut covered = std::mem::take(&mut self.covered);
+        let inferring = tokio::task::spawn_blocking(move || {
+            let data = buffers.iter().filter(|(key, _)| matches!(key, BufferKey::Partition(_)));
+            let records = data.flat_map(|(_, buffer)| buffer.records());
+            // Of records alike one is enough.
+            let telling =
+                records.filter(|(entry, ..)| entry.signature.is_none_or(|signature| covered.insert(signature)));
+            let schema = match (infer(known.as_deref(), telling.map(|(_, data, _)| data), &omitted), known) {
+                (schema, Some(known)) if schema == *known => known,
+                (schema, _) => Arc::new(schema),
+            };
+            (buffers, schema, covered)
+        });
+        let failed = |error| Error::new(ErrorKind::Internal, "inferring a schema panicked").with_source(error);
+        let (buffers, schema, covered) = inferring.await.map_err(failed)?;
+        self.covered = if covered.len() > COVERED_MAX { HashSet::new() } else { covered };
+        Ok((buffers, schema))
     }
 
     /// Asks the schema function, again for a while if it fails.
@@ -206,18 +241,4 @@ pub(super) fn check_schema(schema: &SchemaRef) -> Result<()> {
     }
     let decoder = RowDecoder::new(Arc::clone(schema));
     decoder.map(drop).map_err(|error| Error::new(error.kind(), error.message().to_owned()).with_source(error))
-}
-
-async fn infer_schema(
-    buffers: Vec<(BufferKey, Buffer)>,
-    known: Option<SchemaRef>,
-    omitted: Vec<String>,
-) -> Result<(Vec<(BufferKey, Buffer)>, SchemaRef)> {
-    let inferring = tokio::task::spawn_blocking(move || {
-        let data = buffers.iter().filter(|(key, _)| matches!(key, BufferKey::Partition(_)));
-        let records = data.flat_map(|(_, buffer)| buffer.records().map(|(_, data, _)| data));
-        let schema = infer(known.as_deref(), records, &omitted);
-        (buffers, Arc::new(schema))
-    });
-    inferring.await.map_err(|error| Error::new(ErrorKind::Internal, "inferring a schema panicked").with_source(error))
 }

@@ -492,6 +492,7 @@ impl DeliverySettings {
         let wrong = match self.format {
             _ if !self.prefixes()?.data.query_keys().is_empty() => "partition keys",
             OutputFormat::Parquet(_) => "Parquet",
+            OutputFormat::Orc(_) => "ORC",
             OutputFormat::Records(format) if format.compression() != Compression::None => "compressed objects",
             OutputFormat::Records(format) if format.separator() != Separator::None => "a separator",
             OutputFormat::Records(_) => return Ok(()),

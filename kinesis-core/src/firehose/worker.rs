@@ -4,7 +4,7 @@
 //! from the source, a delivered object, a command, the age of a buffer. The order within a turn keeps the promise: no
 //! object is put before the commit that promised it is durable.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,6 +72,8 @@ pub(super) struct Worker {
     pub(super) releases: bool,
     /// The ledger knows of deliveries that the stream does not.
     pub(super) uncommitted: bool,
+    /// Signatures of records that the inferred schema has all of.
+    pub(super) covered: HashSet<u64>,
 }
 
 /// Sealed objects between their promise and the store.
@@ -343,7 +345,7 @@ impl Worker {
         let (mut read, mut bytes, mut dropped) = (0, 0, 0);
         let mut previous = None;
         let backs_up = self.settings.source_backup().is_some();
-        for Routed { record, part, data, route } in records {
+        for Routed { record, part, data, route, signature } in records {
             let number = record.sequence_number;
             place::check(number.index())?;
             if part.number == 0 {
@@ -368,8 +370,9 @@ impl Worker {
                 Route::Failed(failure) => (BufferKey::Failed(failure.output), &record.data, Some(failure)),
             };
             let source = (backs_up && *data != record.data).then_some(record.data.as_ref());
-            let push = Push { sequence_number: number, part, arrival: record.arrival, data, source, previous };
-            self.buffers.with_buffer(&key, now, |buffer| buffer.push(push, failure));
+            let push =
+                Push { sequence_number: number, part, arrival: record.arrival, data, source, previous, signature };
+            self.buffers.push(key, now, push, failure);
         }
         let mut metrics = self.deliverer.metrics.lock();
         metrics.read_records += read;
@@ -382,6 +385,7 @@ impl Worker {
     fn within_limit(&self, route: Route) -> Route {
         let Route::Partition(keys) = &route else { return route };
         let most = self.settings.active_partitions_max();
+        // Those that were admitted before are not counted each time.
         if keys.is_empty() || self.buffers.contains(&BufferKey::Partition(keys.clone())) {
             return route;
         }

@@ -53,6 +53,50 @@ async fn pyarrow_and_duckdb_find_every_row_of_delivered_parquet() {
     }
 }
 
+#[cfg(feature = "orc")]
+#[tokio::test(flavor = "multi_thread")]
+async fn pyarrow_finds_every_row_of_delivered_orc() {
+    use kinesis_core::firehose::{OrcCompression, OrcFormat};
+
+    if !has("pyarrow_finds_every_row_of_delivered_orc", &["pyarrow"], &[]).await {
+        return;
+    }
+    use OrcCompression::{Snappy, Uncompressed, Zlib, Zstd};
+    for compression in [Snappy, Zlib, Zstd, Uncompressed] {
+        let dir = tempfile::tempdir().unwrap();
+        let format = OrcFormat::new().with_compression(compression).with_partition_columns(PartitionColumns::Omit);
+        deliver(dir.path(), by_day().with_format(OutputFormat::Orc(format))).await;
+        let found = found("orc", &dir.path().join("flights")).await;
+        let types = "types carrier:string delay:double id:int64";
+        assert_eq!(found, [all("pyarrow").as_str(), types, "carriers C0 C1 C2"], "{compression:?}");
+    }
+}
+
+#[cfg(feature = "orc")]
+#[tokio::test]
+async fn orc_has_nested_values_as_text_and_refuses_nested_columns() {
+    use std::sync::Arc;
+
+    use kinesis_core::ErrorKind;
+    use kinesis_core::firehose::arrow_schema::{DataType, Field, Schema};
+    use kinesis_core::firehose::{OrcFormat, SchemaSource};
+    use object_store::memory::InMemory;
+
+    let kinesis = Kinesis::memory().open().await.unwrap();
+    let settings = DeliverySettings::new().with_format(OutputFormat::Orc(OrcFormat::new()));
+    let store = Arc::new(InMemory::new());
+    let nested = Field::new("at", DataType::List(Arc::new(Field::new("item", DataType::Int64, true))), true);
+    let builder = DeliveryStream::direct("d", kinesis.clone(), store.clone()).with_settings(settings.clone());
+    let refused =
+        builder.with_schema(SchemaSource::fixed(Arc::new(Schema::new(vec![nested])))).open().await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+    assert!(refused.message().contains("\"at\""), "{refused:?}");
+    let delivery = DeliveryStream::direct("d", kinesis, store.clone()).with_settings(settings).open().await.unwrap();
+    delivery.put_record(r#"{"id":1,"at":[1,2],"more":{"a":1}}"#).await.unwrap();
+    delivery.flush().await.unwrap();
+    assert_eq!((delivery.metrics().delivered_rows, delivery.metrics().rejected_records), (1, 0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn python_decompresses_every_delivered_object() {
     if !has("python_decompresses_every_delivered_object", &["cramjam"], &[]).await {

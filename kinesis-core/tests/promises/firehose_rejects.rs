@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use kinesis_core::firehose::arrow_schema::{DataType, Field, Schema};
 use kinesis_core::firehose::{
-    Compression, DeliverySettings, DeliveryStream, ErrorOutputType, OutputFormat, RecordsFormat, Separator, Transform,
-    TransformOutcome, TransformRecord, TransformResult, transform_fn,
+    Compression, DeliverySettings, DeliveryStream, ErrorOutputType, OutputFormat, RecordsFormat, SchemaSource,
+    Separator, Transform, TransformOutcome, TransformRecord, TransformResult, transform_fn,
 };
 use kinesis_core::{Error, ErrorKind, Kinesis, PutRecord};
 use object_store::memory::InMemory;
@@ -211,4 +212,66 @@ async fn a_partition_key_too_long_for_a_folder_stops_nothing() {
     let (raw, line) = &rejected["processing-failed"][0];
     assert_eq!(*raw, long);
     assert!(line["errorMessage"].as_str().unwrap().contains("304 bytes"), "{line}");
+}
+
+/// Every kind of broken record, in numbers: each has its number in it.
+fn malformed(number: u64) -> (String, &'static str) {
+    match number % 6 {
+        0 => (format!("{number}: no JSON"), "processing-failed"),
+        1 => (format!("{{\"id\":{number},\"day\":"), "processing-failed"),
+        2 => (format!("{{\"id\":{number}}}"), "processing-failed"),
+        3 => (format!("{{\"id\":\"n{number}\",\"day\":1}}"), "format-conversion-failed"),
+        4 => (format!("{{\"id\":{number},\"day\":[1]}}"), "processing-failed"),
+        _ => (format!("{{\"id\":{number}.5,\"day\":2}}"), "format-conversion-failed"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn malformed_records_in_numbers_are_all_put_aside_within_the_memory() {
+    const RECORDS: u64 = if cfg!(slow) { 1_000_000 } else { 60_000 };
+    const MEMORY: usize = 4 * 1024 * 1024;
+    let dir = tempfile::tempdir().unwrap();
+    let kinesis = Kinesis::at(dir.path().join("kinesis")).open().await.unwrap();
+    let source = kinesis.create_stream("s", 2).await.unwrap();
+    let store = Arc::new(durable_core::DurableLocal::new(dir.path().join("store")).unwrap());
+    let schema = Schema::new(vec![Field::new("id", DataType::Int64, false), Field::new("day", DataType::Int64, true)]);
+    let settings = by_day().with_memory_bytes(MEMORY).with_buffer_bytes(1024 * 1024);
+    let delivery = DeliveryStream::builder("d", source.clone(), store.clone())
+        .with_schema(SchemaSource::fixed(Arc::new(schema)))
+        .with_settings(settings.with_buffer_interval(std::time::Duration::from_secs(1)))
+        .open()
+        .await
+        .unwrap();
+    let putting = tokio::spawn(async move {
+        for first in (0..RECORDS).step_by(500) {
+            let records =
+                (first..RECORDS.min(first + 500)).map(|number| PutRecord::new(malformed(number).0, number.to_string()));
+            source.put_records(records.collect()).await.unwrap();
+        }
+    });
+    let mut most = 0;
+    while !putting.is_finished() {
+        let metrics = delivery.metrics();
+        most = most.max(metrics.buffered_bytes + metrics.undelivered_bytes);
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    putting.await.unwrap();
+    delivery.flush().await.unwrap();
+    // What one read brings, and the reasons, may go past it.
+    assert!(most > 0 && most < 2 * MEMORY, "{most} bytes in memory, {MEMORY} were set");
+    let metrics = delivery.metrics();
+    assert_eq!((metrics.rejected_records, metrics.delivered_rows), (RECORDS, 0));
+    let mut seen = vec![false; usize::try_from(RECORDS).unwrap()];
+    for (kind, lines) in rejected(&*store).await {
+        for (raw, line) in lines {
+            let digits: String =
+                raw.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
+            let number: u64 = digits.parse().unwrap();
+            assert_eq!((raw.as_str(), kind.as_str()), (malformed(number).0.as_str(), malformed(number).1));
+            let reason = line.get("errorMessage").or(line.get("lastErrorMessage")).unwrap().as_str().unwrap();
+            assert!(!reason.is_empty());
+            assert!(!std::mem::replace(&mut seen[usize::try_from(number).unwrap()], true), "{number} twice");
+        }
+    }
+    assert!(seen.iter().all(|seen| *seen));
 }

@@ -1,6 +1,6 @@
 """Sums the ids of the flights in delivered files, as other tools read them.
 
-    python3 delivered.py parquet|lines FOLDER
+    python3 delivered.py parquet|orc|lines FOLDER
 
 Prints, for each reader, how many there are and the sum of their ids.
 """
@@ -52,6 +52,16 @@ if kind == "parquet":
     print("pyarrow", table.num_rows, sum(table["id"].to_pylist()))
     found = duckdb.connect().execute(f"select count(*), sum(id) from read_parquet('{folder}/**/*.parquet', hive_partitioning = true)")
     print("duckdb", *found.fetchone())
+elif kind == "orc":
+    import pyarrow.orc
+
+    tables = [pyarrow.orc.ORCFile(str(path)).read() for path in files]
+    ids = [number for table in tables for number in table["id"].to_pylist()]
+    print("pyarrow", len(ids), sum(ids))
+    types = {(field.name, str(field.type)) for table in tables for field in table.schema}
+    print("types", *sorted(f"{name}:{type}" for name, type in types))
+    carriers = {carrier for table in tables for carrier in table["carrier"].to_pylist()}
+    print("carriers", *sorted(carriers))
 else:
     import cramjam
 

@@ -13,8 +13,8 @@ use super::functions::Functions;
 use super::processing::{Processing, ProcessingConfiguration};
 use super::target::Plan;
 use crate::firehose::{
-    Compression, DeliverySettings, OutputFormat, ParquetCompression, ParquetFormat, RecordsFormat, SchemaSource,
-    Separator, SourceBackup, StartAt,
+    Compression, DeliverySettings, OrcCompression, OrcFormat, OutputFormat, ParquetCompression, ParquetFormat,
+    RecordsFormat, SchemaSource, Separator, SourceBackup, StartAt,
 };
 
 /// Repeated for as long as it takes: what was accepted stays journaled.
@@ -291,22 +291,39 @@ impl S3Destination {
         if compression != Compression::None {
             return Err(invalid("CompressionFormat must be UNCOMPRESSED when data format conversion is enabled."));
         }
-        conversion.format().map(OutputFormat::Parquet)
+        conversion.format()
     }
 }
 
 impl DataFormatConversion {
-    fn format(&self) -> Result<ParquetFormat, WireError> {
+    fn format(&self) -> Result<OutputFormat, WireError> {
         let serializer = self.output_format_configuration.as_ref().and_then(|output| output.get("Serializer"));
-        let Some(parquet) = serializer.and_then(|serializer| serializer.get("ParquetSerDe")) else {
-            return Err(invalid("OutputFormatConfiguration must have a ParquetSerDe; OrcSerDe is not available here."));
-        };
-        let compression = match parquet.get("Compression").and_then(Value::as_str) {
-            None | Some("SNAPPY") => ParquetCompression::Snappy,
-            Some("GZIP") => ParquetCompression::Gzip,
-            Some("UNCOMPRESSED") => ParquetCompression::Uncompressed,
-            Some(other) => return Err(invalid(format!("Compression {other} of ParquetSerDe is not available here."))),
-        };
-        Ok(ParquetFormat::new().with_compression(compression))
+        let named =
+            |name: &str| serializer.and_then(|serializer| serializer.get(name)).filter(|given| !given.is_null());
+        let compression =
+            |given: &Value| given.get("Compression").and_then(Value::as_str).unwrap_or("SNAPPY").to_owned();
+        match (named("ParquetSerDe"), named("OrcSerDe")) {
+            (Some(parquet), None) => {
+                let compression = match compression(parquet).as_str() {
+                    "SNAPPY" => ParquetCompression::Snappy,
+                    "GZIP" => ParquetCompression::Gzip,
+                    "UNCOMPRESSED" => ParquetCompression::Uncompressed,
+                    other => {
+                        return Err(invalid(format!("Compression {other} of ParquetSerDe is not available here.")));
+                    }
+                };
+                Ok(OutputFormat::Parquet(ParquetFormat::new().with_compression(compression)))
+            }
+            (None, Some(orc)) => {
+                let compression = match compression(orc).as_str() {
+                    "SNAPPY" => OrcCompression::Snappy,
+                    "ZLIB" => OrcCompression::Zlib,
+                    "NONE" => OrcCompression::Uncompressed,
+                    other => return Err(invalid(format!("Compression {other} of OrcSerDe is not available here."))),
+                };
+                Ok(OutputFormat::Orc(OrcFormat::new().with_compression(compression)))
+            }
+            _ => Err(invalid("OutputFormatConfiguration must have a Serializer: a ParquetSerDe or an OrcSerDe.")),
+        }
     }
 }
