@@ -67,25 +67,6 @@ async fn malformed_records_are_put_aside_and_the_rest_proceeds() {
 }
 
 #[tokio::test]
-async fn a_stream_of_nothing_but_malformed_records_loses_none() {
-    let kinesis = Kinesis::memory().open().await.unwrap();
-    let source = kinesis.create_stream("s", 2).await.unwrap();
-    for chunk in 0..40 {
-        let records = (0..500).map(|number| PutRecord::new(format!("bad {chunk} {number}"), format!("k{number}")));
-        source.put_records(records.collect()).await.unwrap();
-    }
-    let store = Arc::new(InMemory::new());
-    let settings = by_day().with_buffer_bytes(64 * 1024).with_memory_bytes(1024 * 1024);
-    let delivery = DeliveryStream::builder("d", source, store.clone()).with_settings(settings).open().await.unwrap();
-    delivery.flush().await.unwrap();
-    let mut raw: Vec<_> = rejected(&*store).await["processing-failed"].iter().map(|(raw, _)| raw.clone()).collect();
-    raw.sort_unstable();
-    raw.dedup();
-    assert_eq!(raw.len(), 20_000);
-    assert_eq!(delivery.metrics().delivered_objects, 0);
-}
-
-#[tokio::test]
 async fn the_transform_changes_drops_and_fails_records() {
     let kinesis = Kinesis::memory().open().await.unwrap();
     let source = kinesis.create_stream("s", 2).await.unwrap();

@@ -102,7 +102,7 @@ impl RowDecoder {
                 format!("the row has {} bytes, at most {ROW_BYTES_MAX} are read", row.len()),
             );
         }
-        let text = match std::str::from_utf8(row) {
+        let text = match simdutf8::compat::from_utf8(row) {
             Ok(text) => text,
             Err(error) => return self.reject(row, origin, None, format!("the row is no UTF-8: {error}")),
         };

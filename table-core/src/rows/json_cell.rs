@@ -4,6 +4,7 @@
 //! without being stored.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 
@@ -13,18 +14,37 @@ use serde_json::value::RawValue;
 
 use super::Cell;
 
+/// Keys of a row whose order is remembered.
+const ORDER_MAX: usize = 1_024;
+
 /// Where a key's value goes: a lower-case name to a slot.
 #[derive(Debug)]
-pub(super) struct Slots(HashMap<String, usize>);
+pub(super) struct Slots {
+    by_name: HashMap<String, usize>,
+    /// The keys of the row before, in their order, with their slots: rows of one kind are written in one order.
+    order: RefCell<Vec<(Box<str>, Option<usize>)>>,
+}
 
 impl Slots {
     pub(super) fn new(fields: &Fields) -> Self {
-        Self(fields.iter().enumerate().map(|(slot, field)| (field.name().to_lowercase(), slot)).collect())
+        let by_name = fields.iter().enumerate().map(|(slot, field)| (field.name().to_lowercase(), slot)).collect();
+        Self { by_name, order: RefCell::default() }
     }
 
-    pub(super) fn find(&self, name: &str) -> Option<usize> {
+    /// The slot of the key that stands at this place in its row.
+    fn find(&self, place: usize, name: &str) -> Option<usize> {
+        let mut order = self.order.borrow_mut();
+        if let Some((_, slot)) = order.get(place).filter(|(before, _)| **before == *name) {
+            return *slot;
+        }
         // Most keys are lower-case already.
-        self.0.get(name).or_else(|| self.0.get(&name.to_lowercase())).copied()
+        let slot = self.by_name.get(name).or_else(|| self.by_name.get(&name.to_lowercase())).copied();
+        if place == order.len() && place < ORDER_MAX {
+            order.push((name.into(), slot));
+        } else if let Some(before) = order.get_mut(place) {
+            *before = (name.into(), slot);
+        }
+        slot
     }
 
     /// The raw values of an object, by slot.
@@ -60,9 +80,11 @@ impl<'de> Visitor<'de> for ObjectSplit<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut values = vec![None; self.slots.0.len()];
+        let mut values = vec![None; self.slots.by_name.len()];
+        let mut places = 0..;
         while let Some(Key(key)) = map.next_key()? {
-            match self.slots.find(&key).and_then(|slot| values.get_mut(slot)) {
+            let slot = self.slots.find(places.next().unwrap_or(usize::MAX), &key);
+            match slot.and_then(|slot| values.get_mut(slot)) {
                 Some(slot) => *slot = Some(map.next_value()?),
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
