@@ -104,6 +104,8 @@ pub struct DeliveryRequest {
     pub id: String,
     /// Which attempt this is, from 1; it is 1 again after a restart.
     pub attempt: u32,
+    /// When it is made.
+    pub time: DateTime<Utc>,
     /// In the order in which they were read. None for a destination that takes objects.
     pub records: Vec<RequestRecord>,
     /// The object in the store, for a destination that takes objects.

@@ -54,6 +54,7 @@ impl Deliverer {
         let request = |attempt, open: &[(Entry, RequestRecord)]| DeliveryRequest {
             id: id.clone(),
             attempt,
+            time: self.clock.now(),
             records: open.iter().map(|(_, record)| record.clone()).collect(),
             object: None,
         };
@@ -80,6 +81,7 @@ impl Deliverer {
         let request = |attempt, open: &[StoredObject]| DeliveryRequest {
             id: id.clone(),
             attempt,
+            time: self.clock.now(),
             records: Vec::new(),
             object: open.first().cloned(),
         };

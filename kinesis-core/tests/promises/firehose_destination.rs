@@ -39,7 +39,7 @@ async fn a_record_that_is_refused_only_after_a_crash_is_put_aside_too() {
             told.send_if_modified(|told| std::mem::replace(told, rejected) != rejected);
             async move {
                 if rejected {
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 }
             }
         };

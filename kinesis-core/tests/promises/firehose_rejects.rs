@@ -234,7 +234,7 @@ async fn malformed_records_in_numbers_are_all_put_aside_within_the_memory() {
     while !putting.is_finished() {
         let metrics = delivery.metrics();
         most = most.max(metrics.buffered_bytes + metrics.undelivered_bytes);
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        kinesis.clock().sleep(std::time::Duration::from_millis(5)).await;
     }
     putting.await.unwrap();
     delivery.flush().await.unwrap();

@@ -104,11 +104,14 @@ fn broken() -> Response<Body> {
     Response::new(Body::from_stream(futures::stream::iter(chunks)))
 }
 
+/// A request's id and records.
+pub(crate) type Applied = (String, Vec<String>);
+
 /// An endpoint of Firehose's form.
 #[derive(Clone, Default)]
 pub(crate) struct Collector {
     /// The records of each request that was applied, by its id, once for each time.
-    pub(crate) requests: Arc<Mutex<Vec<(String, Vec<String>)>>>,
+    pub(crate) requests: Arc<Mutex<Vec<Applied>>>,
     pub(crate) access_key: Arc<Mutex<String>>,
     pub(crate) attributes: Arc<Mutex<String>>,
 }

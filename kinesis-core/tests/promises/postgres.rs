@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use durable_core::{Clock, SystemClock};
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -65,7 +66,7 @@ impl Postgres {
         let server = server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let postgres = Self { port, server, _dir: dir };
         while postgres.connect().await.is_err() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            SystemClock::new().sleep(Duration::from_millis(50)).await;
         }
         Some(postgres)
     }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use chrono::Utc;
 use flate2::write::GzEncoder;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -219,7 +218,7 @@ fn judge(id: &str, reply: &Reply) -> Answer {
 
 fn body(request: &DeliveryRequest, gzip: bool) -> Bytes {
     let records = request.records.iter().map(|record| Record { data: STANDARD.encode(&record.data) }).collect();
-    let timestamp = Utc::now().timestamp_millis();
+    let timestamp = request.time.timestamp_millis();
     // Plain data always encodes, and writing to memory cannot fail.
     let json = serde_json::to_vec(&Request { request_id: &request.id, timestamp, records }).unwrap_or_default();
     if !gzip {

@@ -1,15 +1,16 @@
 //! Splunk's HTTP Event Collector, with acknowledgements by its indexers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use durable_core::{Clock, SystemClock};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Client, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::time::Instant;
 
 use super::super::destination::{Answer, DeliveryRequest, Destination, Refusal, RequestRecord};
 use super::super::error_output::ErrorOutputType;
@@ -64,6 +65,7 @@ pub struct Splunk {
     endpoint: HecEndpoint,
     channel: String,
     ack_timeout: Duration,
+    clock: Arc<dyn Clock>,
 }
 
 #[derive(Deserialize)]
@@ -96,6 +98,7 @@ impl Splunk {
             endpoint: HecEndpoint::default(),
             channel: uuid::Uuid::new_v4().to_string(),
             ack_timeout: SPLUNK_ACK_TIMEOUT_DEFAULT,
+            clock: Arc::new(SystemClock::new()),
         })
     }
 
@@ -164,7 +167,7 @@ impl Splunk {
 
     /// Asks until the indexers have what was taken under this id.
     async fn await_ack(&self, id: u64) -> Result<(), Refusal> {
-        let deadline = Instant::now() + self.ack_timeout;
+        let deadline = self.clock.monotonic() + self.ack_timeout;
         let question = Bytes::from(format!(r#"{{"acks":[{id}]}}"#));
         let mut wait = POLL.0;
         let mut failure = None;
@@ -179,7 +182,7 @@ impl Splunk {
                 Ok(reply) => failure = Some(reply.text()),
                 Err(refusal) => failure = Some(refusal.message),
             }
-            if Instant::now() + wait > deadline {
+            if self.clock.monotonic() + wait > deadline {
                 let why = failure.map(|failure| format!("; last: {failure}")).unwrap_or_default();
                 let message = format!(
                     "Did not receive an acknowledgement from HEC before the HEC acknowledgement timeout expired. It is \
@@ -187,7 +190,7 @@ impl Splunk {
                 );
                 return Err(Refusal::for_now("Splunk.AckTimeout", message));
             }
-            tokio::time::sleep(wait).await;
+            self.clock.sleep(wait).await;
             wait = (wait * 2).min(POLL.1);
         }
     }
