@@ -2,11 +2,10 @@
 //!
 //! Invariant: the line holds the record's bytes, so that whatever is put aside can be mended and put again.
 
-use std::collections::BTreeMap;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
+use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 
 /// Where a failed record goes: the text of `!{firehose:error-output-type}`.
@@ -147,98 +146,46 @@ pub(super) struct FailedRecord<'a> {
     pub(super) members: &'a [(&'static str, String)],
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ProcessingLine<'a> {
-    attempts_made: u32,
-    arrival_timestamp: i64,
-    error_code: &'a str,
-    error_message: &'a str,
-    attempt_ending_timestamp: i64,
-    raw_data: String,
-    sequence_number: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sub_sequence_number: Option<u16>,
-    lambda_arn: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ConversionLine<'a> {
-    attempts_made: u32,
-    arrival_timestamp: i64,
-    last_error_code: &'a str,
-    last_error_message: &'a str,
-    attempt_ending_timestamp: i64,
-    raw_data: String,
-    sequence_number: &'a str,
-    sub_sequence_number: Option<u16>,
-    data_catalog_table: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct DestinationLine<'a> {
-    attempts_made: u32,
-    arrival_timestamp: i64,
-    error_code: &'a str,
-    error_message: &'a str,
-    attempt_ending_timestamp: i64,
-    raw_data: String,
-    subsequence_number: u16,
-    #[serde(flatten)]
-    members: BTreeMap<&'static str, &'a str>,
-}
-
 /// Appends the record's line, as Firehose writes it for this type of failure; times are milliseconds since 1970.
 pub(super) fn write_line(record: FailedRecord<'_>, ended: DateTime<Utc>, out: &mut Vec<u8>) {
-    let raw_data = STANDARD.encode(record.data);
-    let (code, message) = (record.code, record.message);
-    let written = match record.output {
-        output if output.is_of_a_destination() => serde_json::to_writer(
-            &mut *out,
-            &DestinationLine {
-                attempts_made: record.attempts,
-                arrival_timestamp: record.arrival.timestamp_millis(),
-                error_code: code,
-                error_message: message,
-                attempt_ending_timestamp: ended.timestamp_millis(),
-                raw_data,
-                subsequence_number: record.sub_sequence_number.unwrap_or_default(),
-                members: record.members.iter().map(|(name, value)| (*name, value.as_str())).collect(),
-            },
-        ),
-        ErrorOutputType::FormatConversionFailed => serde_json::to_writer(
-            &mut *out,
-            &ConversionLine {
-                attempts_made: record.attempts,
-                arrival_timestamp: record.arrival.timestamp_millis(),
-                last_error_code: code,
-                last_error_message: message,
-                attempt_ending_timestamp: ended.timestamp_millis(),
-                raw_data,
-                sequence_number: record.sequence_number,
-                sub_sequence_number: record.sub_sequence_number,
-                data_catalog_table: None,
-            },
-        ),
-        _ => serde_json::to_writer(
-            &mut *out,
-            &ProcessingLine {
-                attempts_made: record.attempts,
-                arrival_timestamp: record.arrival.timestamp_millis(),
-                error_code: code,
-                error_message: message,
-                attempt_ending_timestamp: ended.timestamp_millis(),
-                raw_data,
-                sequence_number: record.sequence_number,
-                sub_sequence_number: record.sub_sequence_number,
-                lambda_arn: None,
-            },
-        ),
-    };
-    debug_assert!(written.is_ok(), "these structs are always JSON");
+    let written = serde_json::to_writer(&mut *out, &Line { record, ended });
+    debug_assert!(written.is_ok(), "a line is always JSON");
     out.push(b'\n');
+}
+
+struct Line<'a> {
+    record: FailedRecord<'a>,
+    ended: DateTime<Utc>,
+}
+
+impl Serialize for Line<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { record, ended } = self;
+        let is_conversion = record.output == ErrorOutputType::FormatConversionFailed;
+        let (code, message) =
+            if is_conversion { ("lastErrorCode", "lastErrorMessage") } else { ("errorCode", "errorMessage") };
+        let mut line = serializer.serialize_map(None)?;
+        line.serialize_entry("attemptsMade", &record.attempts)?;
+        line.serialize_entry("arrivalTimestamp", &record.arrival.timestamp_millis())?;
+        line.serialize_entry(code, record.code)?;
+        line.serialize_entry(message, record.message)?;
+        line.serialize_entry("attemptEndingTimestamp", &ended.timestamp_millis())?;
+        line.serialize_entry("rawData", &STANDARD.encode(record.data))?;
+        if record.output.is_of_a_destination() {
+            // Firehose spells it so here.
+            line.serialize_entry("subsequenceNumber", &record.sub_sequence_number.unwrap_or_default())?;
+            for (name, value) in record.members {
+                line.serialize_entry(name, value)?;
+            }
+            return line.end();
+        }
+        line.serialize_entry("sequenceNumber", record.sequence_number)?;
+        if is_conversion || record.sub_sequence_number.is_some() {
+            line.serialize_entry("subSequenceNumber", &record.sub_sequence_number)?;
+        }
+        line.serialize_entry(if is_conversion { "dataCatalogTable" } else { "lambdaArn" }, &())?;
+        line.end()
+    }
 }
 
 #[cfg(test)]

@@ -36,6 +36,13 @@ def processor(kind, **parameters):
     return {"Type": kind, "Parameters": named}
 
 
+def converted(deserializer):
+    formats = {"Serializer": {"ParquetSerDe": {}}}
+    inputs = {"Deserializer": deserializer}
+    conversion = {"Enabled": True, "InputFormatConfiguration": inputs, "OutputFormatConfiguration": formats}
+    return {"DataFormatConversionConfiguration": conversion}
+
+
 def describe(name):
     return firehose.describe_delivery_stream(DeliveryStreamName=name)["DeliveryStreamDescription"]
 
@@ -90,6 +97,9 @@ for message, members in [
     ("S3BackupConfiguration", {"S3BackupMode": "Enabled"}),
     ("KMS", {"EncryptionConfiguration": {"KMSEncryptionConfig": {"AWSKMSKeyARN": "arn:x"}}}),
     ("ParquetSerDe", {"DataFormatConversionConfiguration": {"Enabled": True}}),
+    ("CaseInsensitive", converted({"OpenXJsonSerDe": {"CaseInsensitive": False}})),
+    ("ColumnToJsonKeyMappings", converted({"OpenXJsonSerDe": {"ColumnToJsonKeyMappings": {"a": "b"}}})),
+    ("TimestampFormats", converted({"HiveJsonSerDe": {"TimestampFormats": ["millis"]}})),
 ]:
     refused(
         "InvalidArgumentException",

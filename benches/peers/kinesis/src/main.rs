@@ -13,6 +13,7 @@
 mod bare;
 mod client;
 mod firehose;
+mod freshness;
 mod http;
 mod ingest;
 mod latency;
@@ -69,7 +70,7 @@ enum What {
     Shards,
     /// What one consumer that stands still costs nine others
     Stalled,
-    /// JSON to Parquet by partitions, beside DuckDB and pyarrow
+    /// JSON to Parquet by partitions, beside DuckDB and pyarrow; the age of records that are delivered each second
     Firehose,
     /// Over HTTP, beside other servers
     Http {
@@ -104,7 +105,10 @@ async fn main() {
         What::Replay { mib } => replay::run(dir, mib).await,
         What::Shards => shards::run(dir).await,
         What::Stalled => stalled::run(dir, secs).await,
-        What::Firehose => firehose::run(dir).await,
+        What::Firehose => {
+            firehose::run(dir).await;
+            freshness::run(dir, secs).await;
+        }
         What::Http { peers } => http::run(dir, secs, &peers).await,
         What::Soak { minutes, batches } => soak::run(dir, minutes, batches).await,
         What::All => {
@@ -114,6 +118,7 @@ async fn main() {
             shards::run(dir).await;
             stalled::run(dir, secs).await;
             firehose::run(dir).await;
+            freshness::run(dir, secs).await;
             http::run(dir, secs, &[]).await;
         }
     }

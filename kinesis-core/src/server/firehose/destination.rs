@@ -296,7 +296,32 @@ impl S3Destination {
 }
 
 impl DataFormatConversion {
+    /// Keys are matched without regard to case, as both deserializers do unless they are told otherwise.
+    fn refuse_other_keys(&self) -> Result<(), WireError> {
+        let deserializer = self.input_format_configuration.as_ref().and_then(|input| input.get("Deserializer"));
+        let option = |kind: &str, name: &str| deserializer?.get(kind)?.get(name).cloned();
+        let is_set = |value: &Value| match value {
+            Value::Null | Value::Bool(false) => false,
+            Value::Object(members) => !members.is_empty(),
+            Value::Array(items) => !items.is_empty(),
+            _ => true,
+        };
+        if option("OpenXJsonSerDe", "CaseInsensitive") == Some(Value::Bool(false)) {
+            return Err(invalid("CaseInsensitive false of OpenXJsonSerDe is not available here."));
+        }
+        let others = [
+            ("OpenXJsonSerDe", "ConvertDotsInJsonKeysToUnderscores"),
+            ("OpenXJsonSerDe", "ColumnToJsonKeyMappings"),
+            ("HiveJsonSerDe", "TimestampFormats"),
+        ];
+        match others.into_iter().find(|(kind, name)| option(kind, name).is_some_and(|value| is_set(&value))) {
+            Some((kind, name)) => Err(invalid(format!("{name} of {kind} is not available here."))),
+            None => Ok(()),
+        }
+    }
+
     fn format(&self) -> Result<OutputFormat, WireError> {
+        self.refuse_other_keys()?;
         let serializer = self.output_format_configuration.as_ref().and_then(|output| output.get("Serializer"));
         let named =
             |name: &str| serializer.and_then(|serializer| serializer.get(name)).filter(|given| !given.is_null());
