@@ -74,6 +74,7 @@ async fn every_record_arrives_under_the_id_of_its_request() {
     assert_eq!(sorted(collector.records()), lines(0..500));
     assert!(objects(&*store).await.is_empty());
     assert_eq!(*collector.access_key.lock().unwrap(), "a key");
+    assert_eq!(*collector.source_arn.lock().unwrap(), "arn:aws:firehose:eu-north-1:1:deliverystream/d");
     assert_eq!(*collector.attributes.lock().unwrap(), r#"{"commonAttributes":{"team":"data"}}"#);
     let metrics = delivery.metrics();
     assert_eq!((metrics.delivered_rows, metrics.rejected_records, metrics.retries), (500, 0, 8));

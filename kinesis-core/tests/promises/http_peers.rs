@@ -114,6 +114,7 @@ pub(crate) struct Collector {
     pub(crate) requests: Arc<Mutex<Vec<Applied>>>,
     pub(crate) access_key: Arc<Mutex<String>>,
     pub(crate) attributes: Arc<Mutex<String>>,
+    pub(crate) source_arn: Arc<Mutex<String>>,
 }
 
 impl Collector {
@@ -147,6 +148,7 @@ impl Collector {
             |record: &Value| String::from_utf8(STANDARD.decode(record["data"].as_str().unwrap()).unwrap()).unwrap();
         let records = body["records"].as_array().unwrap().iter().map(record).collect();
         request.header("x-amz-firehose-access-key").clone_into(&mut self.access_key.lock().unwrap());
+        request.header("x-amz-firehose-source-arn").clone_into(&mut self.source_arn.lock().unwrap());
         request.header("x-amz-firehose-common-attributes").clone_into(&mut self.attributes.lock().unwrap());
         self.requests.lock().unwrap().push((id.clone(), records));
         (200, json!({"requestId": id, "timestamp": body["timestamp"]}).to_string())

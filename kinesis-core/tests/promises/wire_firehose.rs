@@ -141,6 +141,7 @@ async fn what_boto3_sends_to_endpoints_arrives_there_or_in_s3() {
     }
     assert_eq!(collector.records(), ["BY HTTP"]);
     assert_eq!(*collector.access_key.lock().unwrap(), "a secret");
+    assert!(collector.source_arn.lock().unwrap().ends_with(":deliverystream/http"));
     assert_eq!(*hec.events.lock().unwrap(), ["by splunk"]);
     let documents: Vec<_> = search.documents.lock().unwrap().keys().map(|(index, _)| index.clone()).collect();
     assert_eq!((documents[0].as_str(), documents[1].len()), ("logs", "logs-2016-02".len()));

@@ -106,7 +106,9 @@ pub(super) async fn create_delivery_stream(
         (Some(other), _) => return Err(invalid(format!("DeliveryStreamType {other} is not available here."))),
     };
     let tags = tags.into_iter().map(|tag| (tag.key, tag.value)).collect();
-    let definition = Definition { created_ms: now_ms, updated_ms: None, version: 1, source, target, tags };
+    let arn = arn(name, &request);
+    let definition =
+        Definition { created_ms: now_ms, updated_ms: None, version: 1, source, target, arn: arn.clone(), tags };
     firehose.create(name, definition).await.map_err(|error| match error.code() {
         "ResourceInUseException" | "AlreadyExists" => {
             let message = format!("Firehose {name} under account {} already exists.", request.account_id());
@@ -114,7 +116,7 @@ pub(super) async fn create_delivery_stream(
         }
         _ => error,
     })?;
-    Ok(CreateDeliveryStreamOutput { delivery_stream_arn: arn(name, &request) })
+    Ok(CreateDeliveryStreamOutput { delivery_stream_arn: arn })
 }
 
 fn of_stream(firehose: &Firehose, source: KinesisStreamSource, start_ms: i64) -> Result<StreamSource, WireError> {

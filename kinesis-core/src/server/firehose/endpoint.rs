@@ -301,7 +301,7 @@ impl Endpoint {
     fn connect(&self, functions: &Functions, bucket: &str) -> Result<Arc<dyn Destination>, WireError> {
         match self.kind {
             #[cfg(feature = "firehose-http")]
-            EndpointKind::HttpEndpoint => Ok(Arc::new(self.http_endpoint()?)),
+            EndpointKind::HttpEndpoint => Ok(Arc::new(self.http_endpoint(functions)?)),
             #[cfg(feature = "firehose-http")]
             EndpointKind::Splunk => Ok(Arc::new(self.splunk()?)),
             #[cfg(feature = "firehose-http")]
@@ -334,10 +334,10 @@ impl Endpoint {
     }
 
     #[cfg(feature = "firehose-http")]
-    fn http_endpoint(&self) -> Result<crate::firehose::HttpEndpoint, WireError> {
+    fn http_endpoint(&self, functions: &Functions) -> Result<crate::firehose::HttpEndpoint, WireError> {
         let configuration = self.endpoint_configuration.clone().unwrap_or_default();
         let url = required("EndpointConfiguration.Url", configuration.url.as_ref())?;
-        let mut endpoint = crate::firehose::HttpEndpoint::new(url)?;
+        let mut endpoint = crate::firehose::HttpEndpoint::new(url)?.with_source_arn(&functions.arn)?;
         if let Some(key) = &configuration.access_key {
             endpoint = endpoint.with_access_key(key)?;
         }

@@ -17,6 +17,8 @@ use crate::firehose::{SchemaSource, Transform};
 /// Functions by ARN, the catalog, and the store whose folders are buckets.
 #[derive(Clone)]
 pub(super) struct Functions {
+    /// The delivery stream that wants them, for what is told of it.
+    pub(super) arn: String,
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) transforms: BTreeMap<String, Arc<dyn Transform>>,
     pub(super) catalog: Option<Arc<dyn Metastore>>,
@@ -33,7 +35,12 @@ struct SchemaConfiguration {
 
 impl Functions {
     pub(super) fn new(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store, transforms: BTreeMap::new(), catalog: None }
+        Self { arn: String::new(), store, transforms: BTreeMap::new(), catalog: None }
+    }
+
+    /// The same for the delivery stream of this ARN.
+    pub(super) fn of(&self, arn: &str) -> Self {
+        Self { arn: arn.to_owned(), ..self.clone() }
     }
 
     /// What a bucket holds.
@@ -51,7 +58,8 @@ impl Functions {
         }
         #[cfg(feature = "firehose-http")]
         if arn.starts_with("http://") || arn.starts_with("https://") {
-            return Ok(Arc::new(crate::firehose::HttpTransform::new(arn)?));
+            let function = crate::firehose::HttpTransform::new(arn)?;
+            return Ok(Arc::new(function.with_delivery_stream_arn(&self.arn)));
         }
         Err(invalid(format!(
             "Lambda function {arn} is not here: the app that serves this registers functions by ARN, and a URL in place of an \

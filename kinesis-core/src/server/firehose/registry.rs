@@ -62,6 +62,9 @@ pub(super) struct Definition {
     pub(super) source: Option<StreamSource>,
     #[serde(flatten)]
     pub(super) target: Target,
+    /// Of the delivery stream; empty in what was stored before there were endpoints to tell it to.
+    #[serde(default)]
+    pub(super) arn: String,
     pub(super) tags: BTreeMap<String, String>,
 }
 
@@ -206,7 +209,7 @@ impl Firehose {
     /// # Errors
     /// `AlreadyExists`; `InvalidArgumentException` for a destination that is not possible here.
     pub(super) async fn create(&self, name: &str, definition: Definition) -> Result<(), WireError> {
-        definition.target.plan(&self.shared.functions)?;
+        self.plan(&definition)?;
         let _changing = self.shared.changing.lock().await;
         let exists = || Error::new(ErrorKind::AlreadyExists, format!("delivery stream '{name}' exists already"));
         if self.opened(name).is_ok() {
@@ -239,7 +242,7 @@ impl Firehose {
         let _changing = self.shared.changing.lock().await;
         let opened = self.opened(name)?;
         let definition = change(opened.definition.clone())?;
-        definition.target.plan(&self.shared.functions)?;
+        self.plan(&definition)?;
         store(&opened.internal, &definition).await?;
         if definition.target == opened.definition.target {
             let (delivery, internal) = (opened.delivery.clone(), opened.internal.clone());
@@ -268,7 +271,7 @@ impl Firehose {
     }
 
     async fn start(&self, name: &str, definition: Definition, internal: DataStream) -> Result<()> {
-        let plan = definition.target.plan(&self.shared.functions);
+        let plan = self.plan(&definition);
         let plan = plan.map_err(|error| Error::invalid(format!("delivery stream '{name}': {error}")))?;
         let Plan { bucket, settings, backup_bucket, transform, schema, destination } = plan;
         let store = self.shared.functions.bucket(&bucket);
@@ -289,6 +292,11 @@ impl Firehose {
         let delivery = builder.open().await?;
         self.put(Opened { name: name.to_owned(), definition, delivery, internal });
         Ok(())
+    }
+
+    /// What a definition means here, if all of it can be done.
+    fn plan(&self, definition: &Definition) -> Result<Plan, WireError> {
+        definition.target.plan(&self.shared.functions.of(&definition.arn))
     }
 
     fn put(&self, opened: Opened) {
