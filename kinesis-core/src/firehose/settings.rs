@@ -323,7 +323,7 @@ impl DeliverySettings {
     }
 
     /// How often a call of the transform that fails as a whole is made again, 0 to
-    /// [`TRANSFORM_RETRIES_MAX`](super::TRANSFORM_RETRIES_MAX).
+    /// [`TRANSFORM_RETRIES_MAX`].
     #[must_use]
     pub fn with_transform_retries(mut self, retries: u32) -> Self {
         self.transform_retries = retries;

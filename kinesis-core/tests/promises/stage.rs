@@ -8,8 +8,7 @@ use std::time::Duration;
 use durable_core::{Disk, ManualClock};
 use kinesis_core::object_store::ObjectStore;
 use kinesis_core::{
-    DataStream, ErrorKind, IteratorType, Kinesis, KinesisBuilder, PutRecord, Record, Result, SequenceNumber, Settings,
-    ShardId,
+    DataStream, IteratorType, Kinesis, KinesisBuilder, PutRecord, Record, Result, SequenceNumber, Settings, ShardId,
 };
 
 /// A tail so small that a few puts seal it.
@@ -129,7 +128,7 @@ pub(crate) async fn reopen(dir: &Path) -> Kinesis {
     loop {
         match Kinesis::at(dir).open().await {
             Ok(kinesis) => return kinesis,
-            Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}"),
+            Err(error) => assert_eq!(error.kind(), kinesis_core::ErrorKind::Conflict, "{error:?}"),
         }
         tokio::task::yield_now().await;
     }

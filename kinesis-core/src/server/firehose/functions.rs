@@ -18,6 +18,7 @@ use crate::firehose::{SchemaSource, Transform};
 #[derive(Clone)]
 pub(super) struct Functions {
     /// The delivery stream that wants them, for what is told of it.
+    #[cfg_attr(not(feature = "firehose-http"), expect(dead_code, reason = "only what is reached over HTTP is told"))]
     pub(super) arn: String,
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) transforms: BTreeMap<String, Arc<dyn Transform>>,
