@@ -148,6 +148,7 @@ async fn what_boto3_sends_to_endpoints_arrives_there_or_in_s3() {
     let loaded = database.query_one("SELECT id, name FROM events", &[]).await.unwrap();
     assert_eq!((loaded.get::<_, i64>(0), loaded.get::<_, String>(1)), (7, "loaded".to_owned()));
     let objects = objects(&*store).await;
+    assert_eq!(below(&objects, "lake/moved/"), ["moved"]);
     assert_eq!(below(&objects, "raw/loaded/"), [r#"{"id": 7, "name": "loaded"}"#]);
     let mut backup = String::new();
     let (_, gzip) = objects.iter().find(|(path, _)| path.starts_with("backup/http/")).unwrap();

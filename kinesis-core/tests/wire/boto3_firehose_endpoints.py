@@ -126,6 +126,29 @@ assert found["CopyCommand"] == loading["CopyCommand"] and found["Username"] == "
 assert "Password" not in found and found["S3BackupDescription"]["Prefix"] == "loaded/", found
 firehose.put_record(DeliveryStreamName="redshift", Record={"Data": b'{"id": 7, "name": "loaded"}'})
 
+# ---- one kind of destination in the place of another ----------------------------------------------------------------
+
+create(DeliveryStreamName="moved", HttpEndpointDestinationConfiguration={**http, "ProcessingConfiguration": {"Enabled": False}})
+_, destination = described("moved")
+moving = {"DeliveryStreamName": "moved", "DestinationId": destination["DestinationId"]}
+firehose.update_destination(
+    CurrentDeliveryStreamVersionId="1",
+    ExtendedS3DestinationUpdate=bucket("lake", Prefix="moved/", BufferingHints=NOW),
+    **moving,
+)
+version, destination = described("moved")
+assert version == "2" and "HttpEndpointDestinationDescription" not in destination, destination
+assert destination["ExtendedS3DestinationDescription"]["Prefix"] == "moved/", destination
+refused(
+    "InvalidArgumentException",
+    firehose.update_destination,
+    "ClusterJDBCURL",
+    CurrentDeliveryStreamVersionId="2",
+    RedshiftDestinationUpdate={"S3Update": bucket("lake")},
+    **moving,
+)
+firehose.put_record(DeliveryStreamName="moved", Record={"Data": b"moved"})
+
 # ---- S3 with a function of the app, a table of its catalog, and a backup ---------------------------------------------
 
 table = {"DatabaseName": "lake", "TableName": "events", "RoleARN": ROLE, "Region": "us-east-1", "VersionId": "LATEST"}
