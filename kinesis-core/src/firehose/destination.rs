@@ -96,6 +96,13 @@ impl<D: Destination + ?Sized> Destination for Arc<D> {
 /// were accepted.
 pub type Answer = Result<Vec<(usize, Refusal)>, Refusal>;
 
+/// An error with its causes: the outermost of a client says little.
+#[cfg(any(feature = "firehose-http", feature = "redshift"))]
+pub(super) fn describe(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 /// Records for a destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

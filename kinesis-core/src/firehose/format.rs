@@ -27,9 +27,7 @@ impl OutputFormat {
             Self::Records(records) => records.compression.extension(),
         }
     }
-}
 
-impl OutputFormat {
     /// Whether an inferred schema has the fields that partition the records; none if records stay as they are.
     pub(super) fn partition_columns(&self) -> Option<PartitionColumns> {
         match self {

@@ -340,15 +340,13 @@ mod tests {
         let number = |record: u64| SequenceNumber::new(1, ShardId::new(2), record * STEP, 1);
         let mut buffers = Buffers::default();
         for partition in 0..PARTITIONS {
-            {
-                for record in (1 + partition..RECORDS).step_by(usize::try_from(PARTITIONS).unwrap()) {
-                    let previous = Some(SequenceNumber::new(1, ShardId::new(2), record * STEP - 1, 1));
-                    let (sequence_number, arrival) = (number(record), DateTime::UNIX_EPOCH);
-                    let part = Part::WHOLE;
-                    let record =
-                        Push { sequence_number, part, arrival, data: b"", source: None, previous, signature: None };
-                    buffers.push(key(partition), Duration::ZERO, record, None);
-                }
+            for record in (1 + partition..RECORDS).step_by(usize::try_from(PARTITIONS).unwrap()) {
+                let previous = Some(SequenceNumber::new(1, ShardId::new(2), record * STEP - 1, 1));
+                let (sequence_number, arrival) = (number(record), DateTime::UNIX_EPOCH);
+                let part = Part::WHOLE;
+                let record =
+                    Push { sequence_number, part, arrival, data: b"", source: None, previous, signature: None };
+                buffers.push(key(partition), Duration::ZERO, record, None);
             }
         }
         let mut ledger = Ledger::default();

@@ -28,8 +28,8 @@
 //!
 //! # What is promised
 //!
-//! Each record of the source ends in exactly one object of the store: in the data, or under the error output prefix with its reason,
-//! or it was dropped by the transform. That holds through crashes, restarts, failing stores and puts that were applied
+//! Each record of the source ends in exactly one object of the store: in the data, or under the error output prefix with its
+//! reason, or it was dropped by the transform. That holds through crashes, restarts, failing stores and puts that were applied
 //! although they seemed to fail, because sealing a buffer first commits the object's name and its records to the
 //! source's journal, together with the positions; the put then creates that name, and a name that exists is done. A
 //! restart reads the records of sealed, undelivered objects again and creates those same names. A [`Transform`] must

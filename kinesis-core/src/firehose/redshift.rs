@@ -14,7 +14,7 @@ use tokio_postgres::Config;
 use tokio_postgres::error::SqlState;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::destination::{Answer, DeliveryRequest, Destination, Refusal, StoredObject};
+use super::destination::{Answer, DeliveryRequest, Destination, Refusal, StoredObject, describe};
 use super::error_output::ErrorOutputType;
 use crate::{Error, ErrorKind, Result};
 
@@ -223,10 +223,7 @@ fn judge(error: &tokio_postgres::Error) -> Refusal {
     };
     let message = match error.as_db_error() {
         Some(database) => format!("{}: {}", database.code().code(), database.message()),
-        None => {
-            let causes = std::iter::successors(std::error::Error::source(error), |error| error.source());
-            causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-        }
+        None => describe(error),
     };
     Refusal::for_now(code, message)
 }

@@ -22,10 +22,10 @@ use crate::{Error, ErrorKind, Result};
 
 /// Buffers sealed by one commit.
 const SEALED_AT_ONCE: usize = 128;
-/// Signatures of records that are remembered.
-const COVERED_MAX: usize = 65_536;
 /// Runs of records in them, unless one buffer alone has more.
 pub(super) const SEALED_AT_ONCE_RUNS: usize = BUFFER_RUNS_MAX;
+/// Signatures of records that are remembered.
+const COVERED_MAX: usize = 65_536;
 
 impl Worker {
     /// Seals the buffers of these keys, or the first of them, and queues them for delivery.
@@ -90,30 +90,22 @@ impl Worker {
         let oldest = buffer.oldest().with_timezone(&self.zone);
         let suffix = ObjectSuffix::new(&self.name, self.ledger.version, oldest, &mut self.rng);
         let format = self.settings.format();
-        let is_dropped = key == BufferKey::Dropped;
-        let (partition, failed) = match key {
-            BufferKey::Partition(partition) => (partition, None),
-            BufferKey::Failed(output) => (PartitionKeys::default(), Some(output)),
-            BufferKey::Dropped => (PartitionKeys::default(), None),
+        let (partition, failed, has_data) = match key {
+            BufferKey::Partition(partition) => (partition, None, true),
+            BufferKey::Failed(output) => (PartitionKeys::default(), Some(output), false),
+            BufferKey::Dropped => (PartitionKeys::default(), None, false),
         };
-        let path = match failed {
-            _ if is_dropped => None,
-            None => {
-                let prefix = self.prefixes.data.render(oldest, &partition, None, &mut self.rng);
-                Some(suffix.path(&prefix, self.settings.file_extension())?.to_string())
-            }
-            Some(_) => None,
+        let path = if has_data {
+            let prefix = self.prefixes.data.render(oldest, &partition, None, &mut self.rng);
+            Some(suffix.path(&prefix, self.settings.file_extension())?.to_string())
+        } else {
+            None
         };
         // Records of a data object can still fail: at conversion, or in the transform after a restart.
         let destination = self.deliverer.destination.as_ref().map(|destination| destination.error_output_type());
-        let outputs: Vec<_> = match failed {
-            _ if is_dropped => Vec::new(),
-            None => [ErrorOutputType::ProcessingFailed, ErrorOutputType::FormatConversionFailed]
-                .into_iter()
-                .chain(destination)
-                .collect(),
-            Some(output) => vec![output],
-        };
+        let of_data = [ErrorOutputType::ProcessingFailed, ErrorOutputType::FormatConversionFailed];
+        let outputs: Vec<_> =
+            if has_data { of_data.into_iter().chain(destination).collect() } else { failed.into_iter().collect() };
         let mut errors = BTreeMap::new();
         for output in outputs {
             let prefix = self.prefixes.errors.render(oldest, &PartitionKeys::default(), Some(output), &mut self.rng);
@@ -134,7 +126,7 @@ impl Worker {
             failed,
             partition,
             format,
-            schema: schema.filter(|_| failed.is_none()),
+            schema: schema.filter(|_| has_data),
             records: buffer.len() as u64,
             bytes: buffer.bytes() as u64,
             members: buffer.members().clone(),
@@ -151,7 +143,7 @@ impl Worker {
         let format = self.settings.format();
         let Some(partition_columns) = format.partition_columns() else { return Ok((buffers, None)) };
         let is_orc = matches!(format, OutputFormat::Orc(_));
-        if buffers.iter().all(|(key, _)| matches!(key, BufferKey::Failed(_))) {
+        if !buffers.iter().any(|(key, _)| matches!(key, BufferKey::Partition(_))) {
             return Ok((buffers, None));
         }
         let known = self.ledger.schema();

@@ -322,8 +322,7 @@ impl DeliverySettings {
         self
     }
 
-    /// How often a call of the transform that fails as a whole is made again, 0 to
-    /// [`TRANSFORM_RETRIES_MAX`].
+    /// How often a call of the transform that fails as a whole is made again, 0 to [`TRANSFORM_RETRIES_MAX`].
     #[must_use]
     pub fn with_transform_retries(mut self, retries: u32) -> Self {
         self.transform_retries = retries;
@@ -337,8 +336,8 @@ impl DeliverySettings {
         self
     }
 
-    /// How long a [destination](super::Destination) is asked again for what it refused for now, counted from the first attempt;
-    /// 0 to [`DESTINATION_RETRY_DURATION_MAX`]. An attempt that has begun is awaited. What is not accepted then goes to the
+    /// How long a [destination](super::Destination) is asked again for what another attempt may make it take, counted from the
+    /// first; 0 to [`DESTINATION_RETRY_DURATION_MAX`]. An attempt that has begun is awaited. What is not accepted then goes to the
     /// error output prefix.
     #[must_use]
     pub fn with_destination_retry_duration(mut self, duration: Duration) -> Self {

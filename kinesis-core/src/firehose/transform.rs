@@ -38,8 +38,8 @@ pub trait Transform: Send + Sync + 'static {
     /// # Errors
     ///
     /// An error means that the call failed as a whole: it is made again as often as
-    /// [`with_transform_retries`](super::DeliverySettings::with_transform_retries) says, then every record of it is failed. Records that a restart hands over again are not failed by that: the call is repeated for as long
-    /// as puts are.
+    /// [`with_transform_retries`](super::DeliverySettings::with_transform_retries) says, then every record of it is failed.
+    /// Records that a restart hands over again are not failed by that: the call is repeated for as long as puts are.
     fn apply(&self, records: Vec<TransformRecord>) -> BoxFuture<'static, Result<Vec<TransformOutcome>>>;
 }
 

@@ -385,7 +385,6 @@ impl Worker {
     fn within_limit(&self, route: Route) -> Route {
         let Route::Partition(keys) = &route else { return route };
         let most = self.settings.active_partitions_max();
-        // Those that were admitted before are not counted each time.
         if keys.is_empty() || self.buffers.contains(&BufferKey::Partition(keys.clone())) {
             return route;
         }

@@ -1,4 +1,4 @@
-//! OpenSearch has each record as one document, whatever it refuses for now. Against a stand-in: see `http_peers`.
+//! OpenSearch has each record as one document, however often it is sent. Against a stand-in: see `http_peers`.
 
 use std::sync::Arc;
 

@@ -7,6 +7,7 @@ use reqwest::header::HeaderValue;
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, StatusCode, Url};
 
+use super::super::destination::describe;
 use crate::{Error, ErrorKind, Result};
 
 /// How long a connection may take to come about.
@@ -96,10 +97,4 @@ pub(super) async fn send(request: RequestBuilder, bytes_max: usize) -> Result<Re
         body.extend_from_slice(&chunk);
     }
     Ok(Reply { status, body: body.freeze() })
-}
-
-/// An error with its causes; the outermost of reqwest says little.
-fn describe(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
