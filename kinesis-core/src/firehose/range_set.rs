@@ -124,8 +124,13 @@ impl TryFrom<String> for RangeSet {
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let runs = match text.strip_prefix(BY_PLACES) {
             Some(text) => read(text, read_number, 0),
-            None => read(&text, read_leb128, 1)
-                .map(|runs| runs.into_iter().map(|(first, last)| (place::first(first), place::last(last))).collect()),
+            None => read(&text, read_leb128, 1).and_then(|runs| {
+                let places = |(first, last)| {
+                    place::check(last).ok()?;
+                    Some((place::first(first), place::last(last)))
+                };
+                runs.into_iter().map(places).collect()
+            }),
         };
         runs.map(|runs| Self { runs }).ok_or("runs of records that do not decode")
     }
@@ -191,6 +196,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn an_index_without_places_is_refused() {
+        // Found by the property below: of format 1, with an index past 2^48.
+        assert!(RangeSet::try_from("aICAA/2a/+CA+L0A+gCAA40aA++0g++00Q++A/40".to_owned()).is_err());
+    }
 
     proptest! {
         #[test]
